@@ -1,0 +1,149 @@
+"""From bytes to messages, without I/O: the transport fills memory, the application takes events.
+
+The transport asks for `get_buffer`, fills it, says `buffer_updated`, and takes `next_event` until None, which is what
+`asyncio.BufferedProtocol` does. Tensors below `INLINE` come as read-only views of memory of their own; the bytes of
+larger ones go where the application wants them: copied is only what came in one recv with a slice's head.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from akv.errors import AkvError, ProtocolError
+
+from .answers import Abort
+from .arrivals import Arrivals
+from .events import Event, Landing, Reserve
+from .head import HEAD_SIZE, read_head
+from .header import unpack
+from .inlet import Inlet
+from .limits import GREETING_HEADER, Limits
+from .link import Link
+from .row import Phase, Row
+from .table import DATA, MORE
+
+__all__ = ["Decoder"]
+
+
+class Decoder:
+    """The receiving half of one connection.
+
+    `link` is shared with the sending half; `limits`: what this side accepts. After a ProtocolError, and once the link
+    is closed, whatever comes is dropped. What `reserve` granted for a message that is an event is the application's to
+    release: see `cost_of`.
+    """
+
+    __slots__ = ("_arrivals", "_dead", "_events", "_inlet", "_link")
+
+    def __init__(self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None) -> None:
+        self._link = link
+        self._inlet = Inlet()
+        self._events: deque[Event] = deque()
+        self._arrivals = Arrivals(self._inlet, self._events, landing, reserve, limits or Limits())
+        self._dead = False
+
+    @property
+    def blocked(self) -> bool:
+        """The budget is used up: pause reading, and take events again when some of it is free."""
+        return self._arrivals.blocked
+
+    @property
+    def reserved(self) -> int:
+        """Bytes reserved for messages that are not complete; when the connection ends, they are to be released."""
+        return self._arrivals.reserved
+
+    def get_buffer(self, hint: int = -1) -> memoryview:
+        """Writable memory, never empty, for the next bytes; valid until `buffer_updated`. `hint` is not used.
+
+        Raises InvalidArgument when the receive buffer is full: the events were not taken, or reading went on though
+        the decoder is `blocked`.
+        """
+        return self._inlet.offer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The transport filled that many bytes of the last buffer. Raises InvalidArgument for an impossible number."""
+        self._inlet.filled(nbytes)
+
+    def next_event(self) -> Event | None:
+        """The next message, Slice, Aborted or Refused; None: more bytes are needed, or the decoder is `blocked`.
+
+        Raises ProtocolError once, for bytes that are not this protocol or exceed its limits: end the connection then.
+        Raises InvalidArgument when `landing` gave memory that does not fit.
+        """
+        while not self._events:
+            if self._dead or self._link.phase is Phase.CLOSED:
+                self._let_go()
+                return None
+            try:
+                after = self._arrivals.after
+                if not (self._frame() if after is None else self._arrivals.place(after)):
+                    return None
+            except AkvError:
+                self._die()
+                raise
+            except ValueError as error:
+                code, request, *_ = read_head(self._inlet.buffer, self._inlet.start)
+                self._die()
+                raise ProtocolError(f"bad frame of type {code}, request {request}: {error}") from error
+        return self._events.popleft()
+
+    def discard(self, request: int) -> int:
+        """The application does not want this message any more: let go of its memory now, drop what still comes.
+
+        Returns the bytes to release; 0 if no such message is arriving. No event will tell of its end.
+        """
+        return self._arrivals.discard(request)
+
+    def _frame(self) -> bool:
+        inlet = self._inlet
+        body = inlet.start + HEAD_SIZE
+        if inlet.stop < body:
+            return False
+        code, request, size, payload = read_head(inlet.buffer, inlet.start)
+        row = self._row(code, request, size, payload)
+        end = body + size
+        if inlet.stop < end:
+            return False
+        header = inlet.buffer[body:end]
+        if code == DATA:
+            self._arrivals.slice(request, unpack(header), payload, end)
+        elif code == MORE:
+            self._arrivals.more(request, bytes(header), payload, end)
+        elif row.kinds is None:
+            self._plain(row, request, unpack(header), end)
+        else:
+            return self._arrivals.first(row, request, bytes(header), payload, end)
+        return True
+
+    def _row(self, code: int, request: int, size: int, payload: int) -> Row:
+        """What the head alone tells of a frame, before anything more of it is waited for."""
+        if code in _CONTINUED:
+            return self._arrivals.row(code, request)
+        row = self._link.receiving(code)
+        if (request > 0) is not row.addressed or (payload and row.kinds is None):
+            raise ValueError(f"{row.name} came for request {request} with {payload} bytes of payload")
+        if size > GREETING_HEADER and self._link.phase is not Phase.OPEN:
+            raise ValueError(f"a header of {size} bytes came before WELCOME; the most is {GREETING_HEADER}")
+        return row
+
+    def _plain(self, row: Row, request: int, values: tuple[object, ...], end: int) -> None:
+        fields = row.check_fields(values)
+        message = row.make(request, *fields) if row.addressed else row.make(*fields)
+        if isinstance(message, Abort):
+            self._arrivals.abort(message.request)
+        else:
+            self._events.append(message)
+        self._link.move(row)
+        self._inlet.start = end
+
+    def _die(self) -> None:
+        self._dead = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._inlet.clear()
+        self._arrivals.forget()
+
+
+_CONTINUED: Final = (MORE, DATA)

@@ -1,0 +1,132 @@
+"""Headers that were made or checked before, so that most are neither packed nor unpacked again.
+
+What a program asks for, it asks for again and again: the headers of its messages of one entry differ in nothing but the
+version at their very end. Such headers are packed with that version in nine bytes (`stem` + 0xCF + eight bytes, big-
+endian), which any msgpack reader takes. A stem that this side would have packed itself is remembered with what it
+means; whatever eight bytes come after it, they can be nothing but the version. The headers of messages of several
+entries are remembered as they are: a trainer pushes and pulls the same list of keys at every step.
+
+The memory is shared by all connections of the process, since a fact about bytes holds for all of them, and bounded: a
+stranger can empty it, not fill it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from .entries import Entry
+
+__all__ = [
+    "MEMO",
+    "MOST_FRAMES",
+    "VERSION_NBYTES",
+    "Announced",
+    "Memo",
+    "Plan",
+    "PlannedFrame",
+    "pack_version",
+    "stem_of",
+]
+
+_VERSION: Final = Struct(">BQ")
+VERSION_NBYTES: Final = _VERSION.size
+_UINT64: Final = 0xCF
+
+# Longer ones are rare, and would let a stranger fill the memory with more than half a megabyte.
+_MAX_STEM: Final = 256
+_MOST: Final = 4096
+# Each of up to 16 KiB, which say as much as some 0.4 MiB of objects.
+_MOST_LISTS: Final = 64
+MOST_FRAMES: Final = 4
+"""Of a message whose plan is remembered: of one with 65,536 entries it would be 15 MB."""
+
+
+def pack_version(version: int) -> bytes:
+    """The end of a header. Raises struct.error beyond 64 bits."""
+    return _VERSION.pack(_UINT64, version)
+
+
+def stem_of(pack: Callable[[Any], bytes], fixed: tuple[object, ...], entry: Entry) -> bytes:
+    """The stem of the header of these values and this entry."""
+    return pack((*fixed, (entry,)))[: -len(pack(entry.version))]
+
+
+PlannedFrame: TypeAlias = tuple[int, bytes, slice, int]
+"""A frame of a message: type, header, which entries are in it, and how many bytes ride with them."""
+
+
+class Plan(NamedTuple):
+    """The frames of a message with entries, which bring `total` bytes."""
+
+    total: int
+    frames: list[PlannedFrame]
+
+
+Announced: TypeAlias = tuple[tuple[object, ...], int, int, tuple[Entry, ...]]
+"""What the header of a first frame says: fields, number of entries, bytes, and the entries that are in it."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Seen(dict[K, V]):
+    """A dict of at most `most` items: what is learnt beyond that drives all out."""
+
+    __slots__ = ("most",)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def learn(self, key: K, value: V) -> None:
+        """Remember."""
+        if len(self) >= self.most:
+            self.clear()
+        self[key] = value
+
+
+class Memo:
+    """Stems by what they mean, and what stems mean.
+
+    Attributes:
+        plans: of whole messages of several entries, by type, fields and entries, as they were sent.
+        lists: what the headers of such messages say, by type, whether they begin one, and bytes, as they have come.
+    """
+
+    __slots__ = ("_meanings", "_stems", "lists", "plans")
+
+    def __init__(self) -> None:
+        self._stems: Seen[tuple[object, ...], bytes] = Seen(_MOST)
+        self._meanings: Seen[tuple[int, bytes], tuple[tuple[object, ...], tuple[Any, ...]]] = Seen(_MOST)
+        self.plans: Seen[tuple[object, ...], Plan] = Seen(_MOST_LISTS)
+        self.lists: Seen[tuple[int, bool, bytes], Announced] = Seen(_MOST_LISTS)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for seen in (self._stems, self._meanings, self.plans, self.lists):
+            seen.clear()
+
+    def stem(self, code: int, fields: tuple[object, ...], entry: Entry) -> bytes | None:
+        """The stem of the header of such a message, if it was learnt."""
+        return self._stems.get((code, fields, entry[:-1]))
+
+    def meaning(self, code: int, header: bytes) -> tuple[tuple[object, ...], Entry] | None:
+        """The fields and the entry of a header, if its stem was learnt."""
+        known = self._meanings.get((code, header[:-VERSION_NBYTES]))
+        if known is None or header[-VERSION_NBYTES] != _UINT64:
+            return None
+        fields, rest = known
+        entry: Entry = tuple.__new__(Entry, (*rest, int.from_bytes(header[1 - VERSION_NBYTES :], "big")))
+        return fields, entry
+
+    def learn(self, code: int, stem: bytes, fields: tuple[object, ...], entry: Entry) -> None:
+        """A message of type `code` with these fields, which were checked, and this one entry has this stem."""
+        if len(stem) <= _MAX_STEM:
+            rest = tuple(entry[:-1])
+            self._stems.learn((code, fields, rest), stem)
+            self._meanings.learn((code, stem), (fields, rest))
+
+
+MEMO: Final = Memo()
