@@ -1,0 +1,156 @@
+"""A client's one stream: a cut of the store on its way out, or what is to be loaded on its way in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from akv import operations as ops
+from akv.errors import AkvTimeout, InvalidArgument, ProtocolError
+
+from . import wire as w
+from .depot import Depot
+from .exports import Cut, Export, ExportStates, FetchPiece
+from .imports import Check, Import, ImportStates, StagePiece, Staging
+
+__all__ = ["TRANSFERS", "Transfers"]
+
+TRANSFERS = frozenset((w.Capture, w.Fetch, w.Announce, w.Stage, w.Restore))
+
+# Seconds without a request after which a stream is let go. A client may write to a slow disk meanwhile.
+IDLE = 300.0
+# What JSON takes in memory for each of its bytes; measured: 43 for lists of lists, the worst there is, 8 for contents.
+_UNFOLDED = 48
+
+C_ = TypeVar("C_", Cut, Staging)
+
+
+class Transfers:
+    """See wire.transfers. All but the operations is for the server's loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._stream = 0
+        self._content: Cut | Staging | None = None
+        self._depot: Depot | None = None  # of the stream that is open
+        self._taken = 0
+        self._used = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = -1  # no stream has that number
+
+    def operation(self, request: w.Request, depot: Depot) -> ops.Operation:
+        """The operation that a request asks for.
+
+        Raises:
+            AkvError: it makes no sense, or there is no room for it.
+        """
+        self._used = self._loop.time()
+        match request:
+            case w.Capture():
+                self._open(request.stream, depot, 0)
+                return Export() if request.values else ExportStates()
+            case w.Fetch():
+                return FetchPiece(self._find(request.stream, Cut), request.offset, request.nbytes)
+            case w.Announce():
+                stream, _, text = _piece(request)
+                self._open(stream, depot, _UNFOLDED * len(text))
+                return Check(text)
+            case w.Stage():
+                stream, offset, data = _piece(request)
+                return StagePiece(self._find(stream, Staging), offset, data)
+            case w.Restore():
+                staging = self._find(request.stream, Staging)
+                return (Import if staging.contents.values else ImportStates)(staging)
+            case _:
+                raise ProtocolError(f"{type(request).__name__} has nothing to do with streams")
+
+    def answer(self, request: w.Request, op: ops.Operation) -> w.Result:
+        """The answer to a request whose operation has ended. Raises what it has ended with."""
+        wanted = _stream_of(request) == self._stream  # else it was released meanwhile
+        if wanted:
+            self._used = self._loop.time()
+            if op.error is not None or isinstance(op, Import):
+                self.close()
+        if op.error is not None:
+            raise op.error
+        match op:
+            case Export():
+                self._content = op.cut if wanted else self._content
+                return _result(request, (memoryview(op.cut.contents),))
+            case FetchPiece():
+                return _result(request, op.runs)
+            case Check() if wanted:
+                self._take(op.staging.nbytes)
+                self._content = op.staging
+            case _:
+                pass
+        return w.Result(request.request)
+
+    def release(self, stream: int) -> None:
+        """The client does not want this stream any more."""
+        if stream == self._stream:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._depot is not None:
+            self._depot.close(self._taken)
+        self._timer = self._depot = self._content = None
+        self._stream = self._taken = 0
+
+    # -- how it is done ---------------------------------------------------------------------------------------
+
+    def _open(self, stream: int, depot: Depot, nbytes: int) -> None:
+        if not stream:  # which stands for none
+            raise ProtocolError("the streams of a client are numbered from 1 on")
+        self.close()
+        depot.open()
+        self._depot, self._stream = depot, stream
+        self._take(nbytes)
+        self._timer = self._loop.call_later(IDLE, self._look)
+
+    def _take(self, nbytes: int) -> None:
+        assert self._depot is not None
+        try:
+            self._depot.take(nbytes)
+        except BaseException:
+            self.close()
+            raise
+        self._taken += nbytes
+
+    def _look(self) -> None:
+        left = self._used + IDLE - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._expired = self._stream
+            self.close()
+
+    def _find(self, stream: int, kind: type[C_]) -> C_:
+        if stream == self._stream and isinstance(self._content, kind):
+            return self._content
+        if stream == self._expired:
+            raise AkvTimeout(f"nothing was asked of stream {stream} for {IDLE:g} s, and the server has let go of it")
+        raise InvalidArgument(f"there is no stream {stream} of that kind; the one that is open is {self._stream}")
+
+
+def _piece(request: w.Batch) -> tuple[int, int, memoryview]:
+    """The stream, the place in it, and the bytes. Raises ProtocolError."""
+    if len(request.entries) == 1:
+        entry, data = request.entries[0], request.data[0]
+        plain = entry.dtype == w.DType.UINT8 and isinstance(data, (bytes, bytearray, memoryview))
+        if plain and isinstance(entry.key, int) and entry.key > 0:
+            return entry.key, entry.number, memoryview(data)  # type: ignore[arg-type]
+    raise ProtocolError(f"{type(request).__name__} brings one entry of bytes, whose key is the stream's number")
+
+
+def _stream_of(request: w.Request) -> object:
+    return request.entries[0].key if isinstance(request, w.Batch) else getattr(request, "stream", 0)
+
+
+def _result(request: w.Request, runs: tuple[memoryview, ...]) -> w.Result:
+    nbytes = sum(map(len, runs))
+    entry = w.Entry(None, w.Kind.DENSE, int(w.DType.UINT8), (nbytes,), 0, nbytes)
+    return w.Result(request.request, (entry,), (runs if len(runs) != 1 else runs[0],))
