@@ -1,0 +1,120 @@
+"""`akv ls`, `info`, `get` and `put`: look into a running store, and change a value."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from akv import sync
+from akv.errors import InvalidArgument, KeyNotFound
+from akv.sync import KVStore
+from akv.values.keys import Key
+
+__all__ = ["add", "look"]
+
+# Seconds for each call: somebody waits at a terminal.
+TIMEOUT = 30.0
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser."""
+    _add(commands, "ls", _list, "list the keys of a store with shape, dtype and version")
+    _add(commands, "info", _info, "what is known of one key", key=True)
+    parser = _add(commands, "get", _get, "print a value, or write it to a .npy file", key=True)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the value there instead of printing it"
+    )
+    parser = _add(commands, "put", _put, "store the array of a .npy file: init, or push where the key exists", key=True)
+    parser.add_argument("file", type=Path, help="a .npy file, as numpy.save writes it")
+    parser.set_defaults(open=_connect)
+
+
+def _add(
+    commands: Any, name: str, run: Callable[[KVStore, argparse.Namespace], None], text: str, key: bool = False
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("url", help="such as tcp://127.0.0.1:7070/job")
+    if key:
+        parser.add_argument("key", help="text, or an integer where the store's keys are integers")
+    parser.set_defaults(run=lambda chosen: _with_store(chosen, run), open=look)
+    return parser
+
+
+def _with_store(chosen: argparse.Namespace, run: Callable[[KVStore, argparse.Namespace], None]) -> int:
+    with chosen.open(chosen.url) as kv:
+        run(kv, chosen)
+    return 0
+
+
+def _connect(url: str) -> KVStore:
+    return sync.connect(url, timeout=TIMEOUT)
+
+
+def look(url: str, timeout: float | None = TIMEOUT) -> KVStore:
+    """Who only looks must not take a worker's place in a job, nor make a job by misspelling its name."""
+    try:
+        return sync.connect(url, timeout=timeout, role="reader")
+    except InvalidArgument:  # where there are no roles
+        return sync.connect(url, timeout=timeout)
+
+
+def _list(kv: KVStore, chosen: argparse.Namespace) -> None:
+    keys = kv.keys()
+    infos = kv.info(keys) if keys else []
+    lines = [(repr(key), str(info.dtype), str(info.shape)) for key, info in zip(keys, infos, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells, info in zip(lines, infos, strict=True):
+        padded = (f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
+        print(*padded, f"version {info.version}", f"{info.nbytes} bytes", sep="  ")
+
+
+def _info(kv: KVStore, chosen: argparse.Namespace) -> None:
+    info = kv.info(_key(kv, chosen.key))
+    for name in ("shape", "dtype", "version", "nbytes", "where"):
+        print(f"{name:8} {getattr(info, name)}")
+
+
+def _get(kv: KVStore, chosen: argparse.Namespace) -> None:
+    value = kv.pull(_key(kv, chosen.key))
+    if chosen.output is None:
+        print(np.array2string(value, threshold=1000))
+    else:
+        with chosen.output.open("wb") as file:  # by its name, numpy would add .npy
+            np.save(file, value, allow_pickle=False)
+        print(f"{chosen.output} has {value.dtype} {value.shape}, {value.nbytes} bytes", file=sys.stderr)
+
+
+def _put(kv: KVStore, chosen: argparse.Namespace) -> None:
+    value = _read(chosen.file)
+    key = _key(kv, chosen.key)
+    try:
+        version = kv.push(key, value)
+    except KeyNotFound:
+        kv.init(key, value)
+        version = kv.info(key).version
+    print(f"{key!r} is at version {version}", file=sys.stderr)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            # Not np.load: it takes other kinds of files, too, and its errors recommend pickle.
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise InvalidArgument(f"{path} cannot be read as a .npy file: {error}") from None
+
+
+def _key(kv: KVStore, text: str) -> Key:
+    """The key that was typed, of the kind that the store uses."""
+    known = kv.keys()
+    if known and isinstance(known[0], int):
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidArgument(f"the keys of this store are integers, not {text!r}") from None
+    return text
