@@ -1,0 +1,1 @@
+"""What akv takes, as ratios to a limit or a peer that is measured in the same run. `python -m benchmarks --help`"""
