@@ -55,6 +55,8 @@ def test(env: dict[str, str], args: list[str]) -> int:
     failed = [" ".join(check) for check, code in zip(CHECKS, codes, strict=True) if code]
     say("pytest" + (f" (already failed: {', '.join(failed)})" if failed else ""))
     codes.append(run(env, "-m", "pytest", *args))
+    if failed:
+        say(f"{', '.join(failed)} failed, above")  # again, where a reader of the last lines sees it
     return next((code for code in codes if code), 0)
 
 
