@@ -20,6 +20,7 @@ __all__ = ["INLINE_KEYS", "Engine"]
 
 # A small key takes 1-2 us: more of them would hold up an event loop for longer than a large tensor may.
 INLINE_KEYS = 512
+_NO_LIMIT = 1 << 63
 
 
 class Engine:
@@ -91,6 +92,22 @@ class Engine:
 
     # -- operations -------------------------------------------------------------------------------------------
 
+    def attempt(self, op: Operation, most: int = _NO_LIMIT) -> bool:
+        """Carry `op` out if that can be done at once, and goes over no more than `most` bytes; else nothing has happened.
+        """
+        with self._lock:
+            if self._calls_out or op.line.closed or (op.min_version and not self.backend.has_reached(op)):
+                return False
+            if not (self._is_small(op, most) and self._scheduler.admits(op)):
+                return False
+            self.backend.run(op)
+            op.state = DONE
+            if not (op.fence or self._waits.parked):
+                return True
+            started = self._woken_by(op)
+        self._start(started)
+        return True
+
     def submit(self, op: Operation) -> bool:
         """Take `op`; return whether it is done already. If not, another thread will end it, and tell its listener.
 
@@ -99,26 +116,17 @@ class Engine:
         """
         if op.on_device:
             self._borrow(op)
+        if self._inline_nbytes >= 0 and self.attempt(op):
+            return True
         with self._lock:
             if op.line.closed:
                 raise self._refusal(op)
             if op.min_version and not self.backend.has_reached(op):
                 return self._park(op)
-            if (
-                (op.nbytes or self.backend.size(op)) <= self._inline_nbytes
-                and len(op.keys) <= INLINE_KEYS
-                and self._scheduler.admits(op)
-            ):
-                if not self._calls_out:
-                    self.backend.run(op)
-                    op.state = DONE
-                    if not (op.fence or self._waits.parked):
-                        return True
-                    started = self._woken_by(op)
-                else:
-                    # A function of the user's may take any time, and any lock.
-                    self._scheduler.start(op)
-                    started = None
+            if self._calls_out and self._is_small(op, _NO_LIMIT) and self._scheduler.admits(op):
+                # A function of the user's may take any time, and any lock.
+                self._scheduler.start(op)
+                started = None
             else:
                 started = self._scheduler.submit(op) if op.bounded else self._scheduler.admit(op)
                 if self._guard is not None:
@@ -143,7 +151,7 @@ class Engine:
         with self._lock:
             started = [] if self._waits.remove(op) else self._scheduler.withdraw(op)
             if started is None:
-                self._cut_off(op, error or AkvError(f"{op!r} was cancelled before it changed anything"))
+                self._cut_off(op, error or AkvError(f"{op} was cancelled before it changed anything"))
                 return False
             self._mark_withdrawn(op, error)
             self._make_room()
@@ -154,11 +162,15 @@ class Engine:
 
     def expire(self, op: Operation, waited: float) -> bool:
         """Cancel `op` because its time (seconds) is over."""
-        text = f"{op!r} was not done within {waited:g} s"
+        text = f"{op} was not done within {waited:g} s"
         if op.min_version:
             versions = [(key, self.backend.version(key)) for key in op.awaited[:5]]
             known = [f", {key!r} is at version {version}" for key, version in versions if version is not None]
             text += f"; it waits for version {op.min_version}{''.join(known)}"
+        elif op.state is STARTED:
+            text += "; it has started"
+        else:
+            text += f"; it waits for its turn, with priority {op.priority}"
         if self._remote is not None:
             text += f"; {self._remote.status()}"
         return self.cancel(op, AkvTimeout(text))
@@ -199,7 +211,8 @@ class Engine:
             goes_on = op.wanted is not None and op.cancelled is None
             started = self._go_on(op) if goes_on else self._end(op)
             was_last = self._closing and self._scheduler.idle
-        self._start(started)
+        if started:
+            self._start(started)
         if was_last:
             self.backend.close()
 
@@ -211,12 +224,18 @@ class Engine:
     def _end(self, op: Operation) -> list[Operation]:
         if op.wanted is not None:  # cancelled between two stages
             op.error, op.wanted = op.cancelled, None
-        started = self._scheduler.finish(op) + self._woken_by(op)
+        started = self._scheduler.finish(op)
+        if op.fence or self._waits.parked or self._crowd:
+            started = [*started, *self._woken_by(op)]
         if self._guard is not None:
             self._guard.release(op)
         # Under the lock: a flush that this sets free must not be told before its predecessors.
         _tell(op)
         return started
+
+    def _is_small(self, op: Operation, most: int) -> bool:
+        limit = self._inline_nbytes
+        return (op.nbytes or self.backend.size(op)) <= (limit if limit < most else most) and len(op.keys) <= INLINE_KEYS
 
     def _cut_off(self, op: Operation, error: AkvError) -> None:
         op.cancelled = op.cancelled or error
@@ -307,7 +326,7 @@ class Engine:
 
 
 def _closed(op: Operation) -> StoreClosed:
-    return StoreClosed(f"the handle was closed before {op!r} was done")
+    return StoreClosed(f"the handle was closed before {op} was done")
 
 
 def _tell(op: Operation) -> None:

@@ -44,6 +44,9 @@ NEW, HELD, WAITING, READY = State.NEW, State.HELD, State.WAITING, State.READY
 STARTED, DONE, WITHDRAWN = State.STARTED, State.DONE, State.WITHDRAWN
 
 
+_MOST_SPARE = 256
+
+
 class Budget(NamedTuple):
     """How many operations and bytes may be started at a time, and how many operations may wait.
 
@@ -99,6 +102,7 @@ class Scheduler(Generic[Op]):
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._lanes: dict[Key, Lane[Op]] = {}
+        self._spare: list[Lane[Op]] = []  # empty ones: to make one takes half as long as all the rest of a start
         self._ready: list[tuple[int, int, Op]] = []
         self._stale = 0  # withdrawn operations still in the heap
         self._arrivals = itertools.count()
@@ -144,10 +148,14 @@ class Scheduler(Generic[Op]):
             line.held[op] = None
             self._queued += 1
             return []  # which has set nothing free
+        if self._is_alone(op):
+            self._take_alone(op)
+            return [op]
         op.state = WAITING
         self._join(op)
         if op.blocked == 0 and not self._ready and self._affordable(op):
-            return [self._take_up(op)]
+            self._take_up(op)
+            return [op]
         self._queued += 1
         if op.blocked == 0:
             self._make_ready(op)
@@ -157,6 +165,8 @@ class Scheduler(Generic[Op]):
         """A started operation has ended; return what to start."""
         op.state = DONE
         self._discharge(op)
+        if self._leave_alone(op):
+            return []
         self._leave(op)
         return self._start()
 
@@ -177,6 +187,32 @@ class Scheduler(Generic[Op]):
         """Take back all that is queued on `line`, before anything else moves up; return what was, and what to start."""
         withdrawn = [op for op in [*line.held, *line.open] if self._take_back(op)]
         return withdrawn, self._start()
+
+    # -- the short way, of a small operation on one key that nobody else wants ---------------------------------
+
+    def _is_alone(self, op: Op) -> bool:
+        if len(op.keys) != 1 or op.fence or self._ready or op.nbytes > self.budget.free:
+            return False
+        return op.keys[0] not in self._lanes and len(self._started) < self.budget.operations
+
+    def _take_alone(self, op: Op) -> None:
+        lane = self._lanes[op.keys[0]] = self._spare.pop() if self._spare else Lane()
+        lane.writing, lane.readers = op.writes, int(not op.writes)
+        op.line.open[op] = None
+        self._started[op] = op.blocked = 0
+        op.state = STARTED
+
+    def _leave_alone(self, op: Op) -> bool:
+        if len(op.keys) != 1 or op.fence or self._ready or op.line.held:
+            return False
+        lane = self._lanes[op.keys[0]]
+        if lane.waiting or lane.readers > 1:
+            return False
+        del self._lanes[op.keys[0]], op.line.open[op]
+        lane.writing, lane.readers = False, 0
+        if len(self._spare) < _MOST_SPARE:
+            self._spare.append(lane)
+        return True
 
     # -- the way to READY -------------------------------------------------------------------------------------
 

@@ -379,7 +379,7 @@ def test_a_blocked_decoder_goes_on_where_it_stopped() -> None:
 def test_reading_on_while_blocked_ends_in_an_error_of_this_side() -> None:
     end = server(budget=0)
     with pytest.raises(InvalidArgument, match="pause reading"):
-        end.feed(push(entry(), payload=b"abcd") * 2000)
+        end.feed(push(entry(), payload=b"abcd") * 8000)
 
 
 def test_a_message_that_reserve_refuses_is_dropped_alone() -> None:

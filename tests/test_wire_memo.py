@@ -151,4 +151,4 @@ def test_strangers_cannot_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
         sent(w.Pull(1, 0, None, False, (w.Entry("x" * 300 + str(number)),)))
         sent(w.Pull(1, 0, None, False, (w.Entry(f"k{number}"), w.Entry("l"))))
         received(sent(w.Pull(1, 0, None, False, (w.Entry(f"k{number}"), w.Entry("m")))))
-        assert max(map(len, (bounded._stems, bounded._meanings, bounded.plans, bounded.lists))) <= 100
+        assert max(map(len, (bounded._stems, bounded.meanings, bounded.plans, bounded.lists))) <= 100

@@ -39,44 +39,31 @@ class Asking:
 
     Attributes:
         number: of the request.
-        request: what is sent, and sent again after the connection broke; None while it is made.
+        done: to be called at its end.
+        request: what is sent, and sent again after the connection broke; None of what went out as a frame.
         lent: a transport may read the caller's arrays.
         packing: what packs the gradients that it brings, if they travel packed.
         unpacking: a thread restores what the answer brought.
         leaving: the operation was cancelled, and ends as soon as nothing is lent.
     """
 
-    __slots__ = (
-        "_checked",
-        "_done",
-        "_landed",
-        "_step",
-        "_wanted",
-        "_where",
-        "leaving",
-        "lent",
-        "number",
-        "op",
-        "packing",
-        "request",
-        "unpacking",
-    )
+    # What most requests never change stands here, not in __init__.
+    request: w.Request | None = None
+    packing: Packing | None = None
+    lent = leaving = unpacking = False
+    _checked = False
+    _wanted: list[Wanted] | None = None
+    _landed: Collection[int] = ()
 
     def __init__(self, number: int, op: Operation, done: Callable[[Operation], None], where: str) -> None:
         self.number = number
-        self.op = op
-        self.request: w.Request | None = None
-        self.lent = self.leaving = self.unpacking = False
-        self.packing: Packing | None = None
-        self._done = done
+        self.op = self._step = op
+        self.done = done
         self._where = where
-        self._begin(op)
 
     def _begin(self, step: Operation) -> None:
         self._step = step
-        self._wanted: list[Wanted] | None = None
-        self._checked = False
-        self._landed: Collection[int] = ()
+        self._wanted, self._checked, self._landed = None, False, ()
 
     @property
     def ready(self) -> bool:
@@ -99,6 +86,12 @@ class Asking:
             self.request = ask(self.number, step)
         return self.request is not None
 
+    def prepared(self) -> w.Request:
+        """The request of an operation that went out as a frame, to be sent again. Raises what `prepare` raises."""
+        self.prepare()
+        assert self.request is not None
+        return self.request
+
     def go_on(self, number: int) -> None:
         """The first part is done: make the request of the next. Raises what `prepare` raises."""
         assert self._step.follow is not None
@@ -114,7 +107,7 @@ class Asking:
         if error is not None:
             self.op.error = error
         self.request = None
-        self._done(self.op)
+        self.done(self.op)
 
     # -- the answer -------------------------------------------------------------------------------------------
 

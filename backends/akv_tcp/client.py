@@ -113,8 +113,10 @@ class TcpBackend:
         """Send a request for `op`; from any thread."""
         if op.fence and isinstance(op, (Save, Load)):
             self._errands.begin(op, done, self._loop)
+        elif asyncio._get_running_loop() is self._loop:
+            self._desk.ask(op, done)
         else:
-            self._on_loop(self._desk.ask, op, done)
+            self._soon(self._desk.ask, op, done)
 
     def cancel(self, op: Operation) -> None:
         """Let go of `op`'s memory, and have the server stop; from any thread."""

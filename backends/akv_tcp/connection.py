@@ -16,6 +16,8 @@ __all__ = ["Connection", "Owner"]
 
 # Seconds in which a good-bye has to get through.
 _PARTING = 1.0
+# Bytes of small frames that leave before the turn of the loop is over: more would be a long run of copies.
+_WEIGHT = 256 * 1024
 
 
 class Owner(Protocol):
@@ -54,13 +56,17 @@ class Connection(asyncio.BufferedProtocol):
         self, side: w.Side, owner: Owner, landing: w.Landing, reserve: w.Reserve, limits: w.Limits | None = None
     ) -> None:
         self.link = w.Link(side)
-        self.decoder = w.Decoder(self.link, landing, reserve, limits)
+        self.decoder = w.Decoder(self.link, landing, reserve, limits, briefs=True)
         self.sender = w.Sender(self.link)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._error: AkvError | OSError | None = None
         self._ended = False
+        self._posted: list[bytes] = []  # whole small frames that leave before all that waits in the sender
+        self._ranks: list[int] = []  # their priorities
+        self._weight = 0  # their bytes
+        self._reads = True  # as far as the transport was told
         self._gathers = False  # the transport writes several buffers with one system call, and copies none
         self._writing = False  # a flush is scheduled, or follows what is being taken
         self._taking = False
@@ -88,6 +94,21 @@ class Connection(asyncio.BufferedProtocol):
         self.wake()
         return lent
 
+    def post(self, frame: bytes, request: int, priority: int) -> bool:
+        """Send a message that a Stencil has made, with the others of this turn; False: it has to queue with others."""
+        if self._full or self.sender.backlog:
+            self.sender.put_frame(frame, request, priority)
+            self.wake()
+            return False
+        self._posted.append(frame)
+        self._ranks.append(priority)
+        self._weight += len(frame)
+        if self._weight > _WEIGHT:
+            self._flush()
+        elif not self._writing:
+            self.wake()
+        return True
+
     def withdraw(self, request: int) -> w.Withdrawn:
         """Stop sending a request, or an answer."""
         how = self.sender.withdraw(request)
@@ -112,6 +133,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self._ended:
             return
+        if self._posted:
+            self._write_posted(transport)
         while not self._full and self.sender.waiting and (buffers := self.sender.next_batch()):
             self.sent += sum(map(len, buffers))
             if self._gathers and len(buffers) > 1:
@@ -126,6 +149,17 @@ class Connection(asyncio.BufferedProtocol):
         if self.link.phase is w.Phase.CLOSED and not self.sender.waiting:
             # When it has sent everything. Not at once: within resume_writing, asyncio's transport would end twice.
             self._loop.call_soon(transport.close)
+
+    def _write_posted(self, transport: asyncio.Transport) -> None:
+        posted, ranks = self._posted, self._ranks
+        if ranks.count(ranks[0]) < len(ranks):
+            posted = [posted[place] for place in sorted(range(len(ranks)), key=ranks.__getitem__, reverse=True)]
+        data = posted[0] if len(posted) == 1 else b"".join(posted)
+        self._posted.clear()
+        ranks.clear()
+        self._weight = 0
+        self.sent += len(data)
+        transport.write(data)
 
     def pause_writing(self) -> None:
         """The transport holds bytes: the next batch has to wait."""
@@ -166,9 +200,14 @@ class Connection(asyncio.BufferedProtocol):
             self._taking = False
             if self._writing:  # the answers to all that came at once leave at once, without a turn of the loop
                 self._flush()
+        if self._reads is not self.listening:
+            self._mind()
+
+    def _mind(self) -> None:
         transport = self._transport
-        if transport is not None and not transport.is_closing() and self.listening != transport.is_reading():
-            (transport.resume_reading if self.listening else transport.pause_reading)()
+        if transport is not None and not transport.is_closing():
+            self._reads = self.listening
+            (transport.resume_reading if self._reads else transport.pause_reading)()
 
     @property
     def listening(self) -> bool:

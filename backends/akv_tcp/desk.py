@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from akv.errors import AkvError, AkvTimeout, StoreClosed, WorkerLost
+from akv.errors import AkvError, AkvTimeout, StoreClosed
 from akv.job.flows import waiting_for
 from akv.operations import Delete, Flush, Operation, SetCompression
 from akv.values.keys import Key
@@ -14,6 +14,7 @@ from akv.values.keys import Key
 from . import wire as w
 from .agreed import is_packed
 from .asking import Asking
+from .brief import question, take_answer
 from .contact import Contact
 from .packing import Packing, Quantiser
 from .slots import Slots
@@ -23,7 +24,6 @@ __all__ = ["Desk"]
 
 # Seconds in which a server may say whom a call has waited for whose time is over.
 _LAST_WORD = 0.25
-_WORKER_LOST = w.code_of(WorkerLost())
 
 Done = Callable[[Operation], None]
 
@@ -45,7 +45,7 @@ class Desk:
         self._asked: dict[int, Asking] = {}  # in the order in which they were asked
         self._by_op: dict[Operation, Asking] = {}
         self._arrive = arrive
-        self._vigils = Vigils(self.say, arrive)
+        self._vigils = Vigils(self.say, arrive, self._error)
         self._bye = 0
 
     # -- requests ---------------------------------------------------------------------------------------------
@@ -57,6 +57,12 @@ class Desk:
         # A flush is over when what came before it is, whatever became of that.
         if (error := op.cancelled or self._over) is not None and not isinstance(op, Flush):
             self._end(asking, _about(op, error))
+            return
+        connection, brief = self.contact.connection, None
+        if connection is not None and connection.open and self._quantiser.scheme is None:
+            brief = question(asking.number, op)
+        if connection is not None and brief is not None:
+            connection.post(brief, asking.number, op.priority)
             return
         try:
             if asking.prepare(self._quantiser):
@@ -84,10 +90,11 @@ class Desk:
             connection.wake()
 
     def _send(self, asking: Asking) -> None:
-        connection, request = self.contact.connection, asking.request
-        if connection is None or not connection.open or request is None or asking.leaving or not asking.ready:
+        connection = self.contact.connection
+        if connection is None or not connection.open or asking.leaving or not asking.ready:
             return
         try:
+            request = asking.request or asking.prepared()
             asking.lent = connection.send(request, asking.op.priority) and asking.packing is None
         except AkvError as error:
             self._end(asking, error)
@@ -176,6 +183,14 @@ class Desk:
 
     def received(self, event: w.Event) -> None:
         """An answer has come, or cannot be taken."""
+        if type(event) is w.Brief:
+            asking = self._asked.get(event.request)
+            if asking is not None and not asking.leaving and take_answer(asking.op, event):
+                del self._asked[asking.number], self._by_op[asking.op]
+                self._slots.give_back(asking.number)
+                asking.done(asking.op)
+                return
+            event = event.message()
         if isinstance(event, (w.Result, w.Error)):
             self._answered(event)
             return
@@ -216,8 +231,7 @@ class Desk:
         self._end(asking, error)
 
     def _error(self, message: w.Error) -> AkvError:
-        lost = message.code == _WORKER_LOST
-        error = w.error_from(message.code, f"{self.contact.where}: {message.text}" if lost else message.text)
+        error = w.error_from(message.code, f"{self.contact.where}: {message.text}")
         error.applied = [entry.key for entry in message.entries if entry.key is not None]
         error.ranks, error.waited = message.ranks, message.waited
         return error
@@ -305,4 +319,4 @@ class Desk:
 
 
 def _about(op: Operation, error: AkvError) -> AkvError:
-    return error if error is op.cancelled else type(error)(f"{op!r}: {error}")
+    return error if error is op.cancelled else type(error)(f"{op}: {error}")

@@ -83,6 +83,9 @@ class Peer:
 
     def received(self, connection: Connection, event: w.Event) -> None:
         """A message, or what the decoder has to say."""
+        if type(event) is w.Brief:
+            self._take_brief(event)
+            return
         match event:
             case w.Request():
                 self._take(event)
@@ -119,6 +122,17 @@ class Peer:
         welcome = self._reception.welcome(session, hello)
         self.connection.send(welcome, w.URGENT)
         self._pulse = Pulse(self.connection, welcome.heartbeat)
+
+    def _take_brief(self, brief: w.Brief) -> None:
+        session = self._session
+        answer = None if session is None else session.answer(brief)
+        if answer is None:
+            request = brief.message()
+            assert isinstance(request, (w.Push, w.Pull))
+            self._share.charge(w.cost_of(request))
+            self._take(request)
+        elif not self.connection.post(answer, brief.request, brief.fields[0]):
+            self._slow_down()
 
     def _take(self, request: w.Request) -> None:
         session = self._session
@@ -195,7 +209,7 @@ class Peer:
 
     def _is_crowded(self, share: float) -> bool:
         """Whether there is more than this share of what a client may leave untaken before it asks more."""
-        if self.connection.sender.queued + self._crowd > _CROWD * share:
+        if self.connection.sender.queued + self._crowd > _CROWD * share or self._share.overdrawn:
             return True
         return self._backlog > self._reception.room.backlog_of_one(self._terms.outbox) * share
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections.abc import Sequence
 from typing import Protocol
 
 from akv import operations as ops
@@ -14,9 +15,10 @@ from akv.operations import Operation
 
 from . import wire as w
 from .questions import REPEATABLE
+from .brief import brief_answer, brief_operation
 from .requests import answer, bound, expected, operation, refusal
 from .room import Share
-from .slots import is_later, slot_of
+from .slots import SLOTS, is_later, slot_of
 from .transfers import TRANSFERS, Transfers
 
 __all__ = ["Mouth", "Session", "charge_of"]
@@ -71,7 +73,7 @@ class Session:
         self._records: dict[int, _Record] = {}
         self._refusal: AkvError | None = None
         self._scheme: Scheme | None = None  # how the client packs
-        self.transfers = Transfers(self.loop)
+        self.transfers = Transfers(self.loop, self.attached)
 
     @property
     def busy(self) -> int:
@@ -95,11 +97,30 @@ class Session:
             share.give_back(cost)
             self._say(request, record.answer if record.number == number else refusal(request, _too_old(record)))
 
+    def answer(self, brief: w.Brief) -> bytes | None:
+        """The answer to a request that is new, and can be carried out at once; None: nothing has happened, `take` it."""
+        record = self._records.get(brief.request % SLOTS)
+        if record is None or brief.request <= record.number or self._refusal is not None or self.reads_only:
+            return None
+        try:
+            op = None if self._scheme is not None else brief_operation(brief)
+            # What has failed has changed nothing: on the long way it fails again, and more is said about it.
+            if op is None or not self._attempt(op):
+                return None
+            record.renew(brief.request, op.result if op.writes else None)
+            return brief_answer(op, brief.request)
+        except Exception:  # of any kind, and once more on the long way
+            return None
+
+    def _attempt(self, op: Operation) -> bool:
+        op.line = self.line
+        return self.engine.attempt(op, w.INLINE - 1) and op.error is None
+
     def cancel(self, number: int) -> None:
         """The client no longer waits for this request: take it back, or have it end soon."""
         work = self._work.get(number)
         if work is not None and work.op is not None:
-            self.engine.cancel(work.op, AkvError(f"{work.op!r} was cancelled"))
+            self.engine.cancel(work.op, AkvError(f"{work.op} was cancelled"))
         elif self._has_changed_something(number):
             return  # which its answer has to say
         elif self.mouth is not None and self.mouth.withdraw(number) is w.Withdrawn.UNSENT:
@@ -229,7 +250,7 @@ class _Record:
     def __init__(self, number: int) -> None:
         self.number = number
         self._answer: w.Message | None = None
-        self._versions: array[int] | None = None
+        self._versions: Sequence[int] | None = None
 
     @property
     def answer(self) -> w.Message | None:
@@ -242,6 +263,11 @@ class _Record:
     def is_result(self) -> bool:
         """Whether that is a Result."""
         return self._versions is not None or isinstance(self._answer, w.Result)
+
+    def renew(self, number: int, version: int | None) -> None:
+        """There is a newer request in the slot: a push that led to a version, or something that is not kept."""
+        self.number = number
+        self._answer, self._versions = None, None if version is None else (version,)
 
     def keep(self, message: w.Message) -> None:
         """Remember the answer."""

@@ -162,8 +162,8 @@ def _cut_short() -> bytes:
 
 
 def _large() -> w.Message:
-    entries = (w.Entry("b", 1, 6, (4,), 0, 4), w.Entry("w", 1, 6, (66_000,), 0, 66_000, 1))
-    return w.Push(9, entries=entries, data=(bytes(4), bytes(66_000)))
+    entries = (w.Entry("b", 1, 6, (4,), 0, 4), w.Entry("w", 1, 6, (140_032,), 0, 140_032, 1))
+    return w.Push(9, entries=entries, data=(bytes(4), bytes(140_032)))
 
 
 def _batch() -> w.Message:

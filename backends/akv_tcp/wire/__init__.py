@@ -8,6 +8,7 @@ ProtocolError, faults of this side InvalidArgument. Nothing here is safe to use 
 from __future__ import annotations
 
 from .answers import Abort, Error, Goodbye, Heartbeat, Keyed, Result, cost_of
+from .brief import Brief, Stencil
 from .buffers import Buffer, Growing, Payload, array_bytes
 from .codes import code_of, error_from, fitting_text
 from .decoder import Decoder
@@ -55,6 +56,7 @@ __all__ = [
     "Announce",
     "Barrier",
     "Batch",
+    "Brief",
     "Buffer",
     "Bye",
     "Cancel",
@@ -110,6 +112,7 @@ __all__ = [
     "Side",
     "Slice",
     "Stage",
+    "Stencil",
     "Wait",
     "Welcome",
     "Withdrawn",

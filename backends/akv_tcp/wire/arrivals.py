@@ -27,6 +27,7 @@ class Arrivals:
     They take the frame that begins at `inlet.start`, whose header ends at `end` and whose payload has `payload` bytes,
     and queue what becomes of it in `events`. `blocked`: the budget did not allow the last frame. `reserved`: bytes
     reserved for messages that are not complete. `after`: what to do once the payload is in its place.
+    `open`: the messages of which something is still to come, by request.
     """
 
     __slots__ = (
@@ -35,10 +36,10 @@ class Arrivals:
         "_inlet",
         "_landing",
         "_limits",
-        "_open",
         "_reserve",
         "after",
         "blocked",
+        "open",
         "reserved",
     )
 
@@ -51,12 +52,12 @@ class Arrivals:
         self._landing = landing
         self._reserve = reserve
         self._limits = limits
-        self._open: dict[int, Incoming] = {}
+        self.open: dict[int, Incoming] = {}
         self._current: Incoming | None = None
 
     def row(self, code: int, request: int) -> Row:
         """The row of the message that a frame of this type continues."""
-        incoming = self._open.get(request)
+        incoming = self.open.get(request)
         if incoming is None:
             raise ValueError(f"a frame of type {code} continues request {request}, of which nothing is open")
         return incoming.row
@@ -71,7 +72,7 @@ class Arrivals:
 
     def abort(self, request: int) -> None:
         """The peer withdrew a message."""
-        incoming = self._open.pop(request, None)
+        incoming = self.open.pop(request, None)
         if incoming is None:
             raise ValueError(f"ABORT came for request {request}, of which nothing is open")
         if not incoming.refused:
@@ -79,18 +80,18 @@ class Arrivals:
 
     def discard(self, request: int) -> int:
         """The application does not want a message; returns the bytes to release."""
-        incoming = self._open.get(request)
+        incoming = self.open.get(request)
         return self._drop(incoming) if incoming is not None else 0
 
     def forget(self) -> None:
         """Let go of everything: nothing more is read. What is `reserved` stays so until somebody releases it."""
-        self._open.clear()
+        self.open.clear()
         self.after = self._current = None
 
     def first(self, row: Row, request: int, header: bytes, payload: int, end: int) -> bool:
         """The first frame of a message; False: the budget does not allow it now."""
         fields, count, total, entries = self._announced(row, header)
-        if request in self._open:
+        if request in self.open:
             raise ValueError(f"{row.name} came for request {request}, which is open")
         charge = cost(count, total)
         refusal = None
@@ -105,7 +106,7 @@ class Arrivals:
             self._whole(row, request, fields, entries, total, end)
             self.reserved -= charge
             return True
-        incoming = self._open[request] = Incoming(row, request, fields, count, total, charge)
+        incoming = self.open[request] = Incoming(row, request, fields, count, total, charge)
         incoming.claim(entries, payload)
         if refusal is not None:
             self._refuse(incoming, refusal)
@@ -159,7 +160,7 @@ class Arrivals:
 
     def more(self, request: int, header: bytes, payload: int, end: int) -> None:
         """A frame with more entries."""
-        incoming = self._open[request]
+        incoming = self.open[request]
         row = incoming.row
         known = MEMO.lists.get((row.code, False, header))
         if known is None:
@@ -181,7 +182,7 @@ class Arrivals:
 
     def slice(self, request: int, values: tuple[object, ...], size: int, end: int) -> None:
         """A frame with a slice of a tensor."""
-        incoming = self._open[request]
+        incoming = self.open[request]
         incoming.begin_slice(values, size)
         wanted = incoming.wanted()
         if wanted is not None:
@@ -213,7 +214,7 @@ class Arrivals:
     def _finish(self, incoming: Incoming) -> None:
         if not incoming.done:
             return
-        del self._open[incoming.request]
+        del self.open[incoming.request]
         if incoming.message is not None:
             self.reserved -= incoming.charge
             self._events.append(incoming.message)

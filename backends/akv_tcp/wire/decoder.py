@@ -14,6 +14,7 @@ from akv.errors import AkvError, ProtocolError
 
 from .answers import Abort
 from .arrivals import Arrivals
+from .brief import coming_to, next_brief
 from .events import Event, Landing, Reserve
 from .head import HEAD_SIZE, read_head
 from .header import unpack
@@ -29,19 +30,23 @@ __all__ = ["Decoder"]
 class Decoder:
     """The receiving half of one connection.
 
-    `link` is shared with the sending half; `limits`: what this side accepts. After a ProtocolError, and once the link
+    `link` is shared with the sending half; `limits`: what this side accepts; `briefs`: whether small messages may come
+    as a Brief. After a ProtocolError, and once the link
     is closed, whatever comes is dropped. What `reserve` granted for a message that is an event is the application's to
     release: see `cost_of`.
     """
 
-    __slots__ = ("_arrivals", "_dead", "_events", "_inlet", "_link")
+    __slots__ = ("_arrivals", "_coming", "_dead", "_events", "_inlet", "_link")
 
-    def __init__(self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None) -> None:
+    def __init__(
+        self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None, *, briefs: bool = False
+    ) -> None:
         self._link = link
         self._inlet = Inlet()
         self._events: deque[Event] = deque()
         self._arrivals = Arrivals(self._inlet, self._events, landing, reserve, limits or Limits())
         self._dead = False
+        self._coming = coming_to(link.side) if briefs else {}
 
     @property
     def blocked(self) -> bool:
@@ -59,25 +64,30 @@ class Decoder:
         Raises InvalidArgument when the receive buffer is full: the events were not taken, or reading went on though
         the decoder is `blocked`.
         """
-        return self._inlet.offer()
+        return self._inlet.offer(bool(self._arrivals.open))
 
     def buffer_updated(self, nbytes: int) -> None:
         """The transport filled that many bytes of the last buffer. Raises InvalidArgument for an impossible number."""
         self._inlet.filled(nbytes)
 
     def next_event(self) -> Event | None:
-        """The next message, Slice, Aborted or Refused; None: more bytes are needed, or the decoder is `blocked`.
+        """The next message, Brief, Slice, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
 
         Raises ProtocolError once, for bytes that are not this protocol or exceed its limits: end the connection then.
         Raises InvalidArgument when `landing` gave memory that does not fit.
         """
+        arrivals, link = self._arrivals, self._link
         while not self._events:
-            if self._dead or self._link.phase is Phase.CLOSED:
+            if self._dead or link.phase is Phase.CLOSED:
                 self._let_go()
                 return None
+            after = arrivals.after
+            if after is None and self._coming and link.phase is Phase.OPEN:
+                brief = next_brief(self._inlet, self._coming, arrivals.open)
+                if brief is not None:
+                    return brief or None
             try:
-                after = self._arrivals.after
-                if not (self._frame() if after is None else self._arrivals.place(after)):
+                if not (self._frame() if after is None else arrivals.place(after)):
                     return None
             except AkvError:
                 self._die()

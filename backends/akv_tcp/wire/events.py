@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from akv.errors import AkvError
 
+from .brief import Brief
 from .buffers import Buffer
 from .message import Message
 
@@ -37,7 +38,7 @@ class Refused(NamedTuple):
     reserved: int
 
 
-Event: TypeAlias = Message | Slice | Aborted | Refused
+Event: TypeAlias = Message | Brief | Slice | Aborted | Refused
 
 Landing: TypeAlias = Callable[[Message, int, int], Buffer]
 """landing(message, entry index, nbytes): writable memory of that length, asked for when the entry's first slice begins.

@@ -10,8 +10,12 @@ from .limits import BATCH
 
 __all__ = ["RECEIVE", "Inlet"]
 
-RECEIVE: Final = 64 * 1024
-"""Bytes of the receive buffer: 500 small pushes in one recv, and at most that much of a slice is copied (1.6 us)."""
+RECEIVE: Final = 256 * 1024
+"""Bytes of the receive buffer: a tensor that rides in its frame comes in one recv. The system gives its pages when they
+are first written to, so a connection on which only small messages come takes a few."""
+
+AMID: Final = 64 * 1024
+"""Bytes that are received so while slices come: at most that much of a slice is copied (1.6 us)."""
 
 DIRECT: Final = 32 * 1024
 """A payload lacking less than this comes through the receive buffer, so that the next head arrives in the same recv."""
@@ -20,27 +24,33 @@ DIRECT: Final = 32 * 1024
 class Inlet:
     """Bytes in: `buffer[start:stop]` are received and not used yet, `left` bytes of a payload are still to come."""
 
-    __slots__ = ("_direct", "_into", "buffer", "left", "start", "stop")
+    __slots__ = ("_direct", "_into", "_offered", "buffer", "left", "start", "stop")
 
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(RECEIVE))
-        self.start = self.stop = self.left = 0
+        self.start = self.stop = self.left = self._offered = 0
         self._into: memoryview | None = None
         self._direct = False
 
-    def offer(self) -> memoryview:
-        """Memory, never empty, for the next bytes. Raises InvalidArgument when nothing is free."""
+    def offer(self, amid: bool) -> memoryview:
+        """Memory, never empty, for the next bytes; `amid`: slices are coming. Raises InvalidArgument: nothing is free."""
         self._direct = self._into is not None and self.left >= DIRECT
         if self._into is not None and self._direct:
-            return self._into[:BATCH]
-        self._make_room()
-        return self.buffer[self.stop :]
+            offered = self._into[:BATCH]
+        elif self.start == self.stop and not amid:  # as it nearly always is
+            self.start = self.stop = 0
+            offered = self.buffer
+        else:
+            self._make_room()
+            offered = self.buffer[self.stop : self.stop + AMID if amid else RECEIVE]
+        self._offered = len(offered)
+        return offered
 
     def filled(self, nbytes: int) -> None:
         """The first `nbytes` of what was offered are there. Raises InvalidArgument if no such number was offered."""
-        room = min(self.left, BATCH) if self._direct else RECEIVE - self.stop
-        if not 0 < nbytes <= room:
-            raise InvalidArgument(f"the transport reports {nbytes} bytes in a buffer of {room}")
+        if not 0 < nbytes <= self._offered:
+            raise InvalidArgument(f"the transport reports {nbytes} bytes in a buffer of {self._offered}")
+        self._offered = 0
         if self._direct:
             self._placed(nbytes)
         else:

@@ -29,7 +29,7 @@ MAX_HEADER: Final = 16 * 1024
 GREETING_HEADER: Final = 4 * 1024
 """Bytes of a header until WELCOME: a stranger gets no more than that (Redis learnt it from CVE-2021-32675)."""
 
-INLINE: Final = 64 * 1024
+INLINE: Final = 128 * 1024
 """A tensor below this many bytes rides in the frame of its entry; from here on it travels in DATA slices.
 
 Copying 64 KiB costs 1.6 us, less than the system call that a frame of its own would need.

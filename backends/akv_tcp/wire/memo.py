@@ -22,6 +22,8 @@ __all__ = [
     "MEMO",
     "MOST_FRAMES",
     "VERSION_NBYTES",
+    "VERSION_STRUCT",
+    "VERSION_TYPE",
     "Announced",
     "Memo",
     "Plan",
@@ -30,9 +32,11 @@ __all__ = [
     "stem_of",
 ]
 
-_VERSION: Final = Struct(">BQ")
-VERSION_NBYTES: Final = _VERSION.size
+VERSION_STRUCT: Final = Struct(">BQ")
+VERSION_NBYTES: Final = VERSION_STRUCT.size
 _UINT64: Final = 0xCF
+VERSION_TYPE: Final = bytes([_UINT64])
+"""What msgpack has before an integer of eight bytes."""
 
 # Longer ones are rare, and would let a stranger fill the memory with more than half a megabyte.
 _MAX_STEM: Final = 256
@@ -45,7 +49,7 @@ MOST_FRAMES: Final = 4
 
 def pack_version(version: int) -> bytes:
     """The end of a header. Raises struct.error beyond 64 bits."""
-    return _VERSION.pack(_UINT64, version)
+    return VERSION_STRUCT.pack(_UINT64, version)
 
 
 def stem_of(pack: Callable[[Any], bytes], fixed: tuple[object, ...], entry: Entry) -> bytes:
@@ -91,21 +95,22 @@ class Memo:
     """Stems by what they mean, and what stems mean.
 
     Attributes:
+        meanings: fields, and entry without version, by type and stem.
         plans: of whole messages of several entries, by type, fields and entries, as they were sent.
         lists: what the headers of such messages say, by type, whether they begin one, and bytes, as they have come.
     """
 
-    __slots__ = ("_meanings", "_stems", "lists", "plans")
+    __slots__ = ("_stems", "lists", "meanings", "plans")
 
     def __init__(self) -> None:
         self._stems: Seen[tuple[object, ...], bytes] = Seen(_MOST)
-        self._meanings: Seen[tuple[int, bytes], tuple[tuple[object, ...], tuple[Any, ...]]] = Seen(_MOST)
+        self.meanings: Seen[tuple[int, bytes], tuple[tuple[object, ...], tuple[Any, ...]]] = Seen(_MOST)
         self.plans: Seen[tuple[object, ...], Plan] = Seen(_MOST_LISTS)
         self.lists: Seen[tuple[int, bool, bytes], Announced] = Seen(_MOST_LISTS)
 
     def clear(self) -> None:
         """Forget everything."""
-        for seen in (self._stems, self._meanings, self.plans, self.lists):
+        for seen in (self._stems, self.meanings, self.plans, self.lists):
             seen.clear()
 
     def stem(self, code: int, fields: tuple[object, ...], entry: Entry) -> bytes | None:
@@ -114,7 +119,7 @@ class Memo:
 
     def meaning(self, code: int, header: bytes) -> tuple[tuple[object, ...], Entry] | None:
         """The fields and the entry of a header, if its stem was learnt."""
-        known = self._meanings.get((code, header[:-VERSION_NBYTES]))
+        known = self.meanings.get((code, header[:-VERSION_NBYTES]))
         if known is None or header[-VERSION_NBYTES] != _UINT64:
             return None
         fields, rest = known
@@ -126,7 +131,7 @@ class Memo:
         if len(stem) <= _MAX_STEM:
             rest = tuple(entry[:-1])
             self._stems.learn((code, fields, rest), stem)
-            self._meanings.learn((code, stem), (fields, rest))
+            self.meanings.learn((code, stem), (fields, rest))
 
 
 MEMO: Final = Memo()

@@ -35,6 +35,9 @@ _ANY: Final = 2**64
 
 _ABOUT_ANOTHER: Final = (Abort, Cancel)
 
+_FILLED: Final = Message()
+"""Stands for all messages that came as a frame: nobody asks what they said."""
+
 _Heap: TypeAlias = list[tuple[int, int, Outgoing]]
 
 
@@ -126,11 +129,23 @@ class Sender:
             if request in self._queued:
                 raise InvalidArgument(f"a message of request {request} is queued already; take another number")
             self._queued[request] = outgoing
+        self._queue(outgoing, _LAST if type(message) is Goodbye else priority)
+        return outgoing.holds
+
+    def put_frame(self, frame: bytes, request: int, priority: int) -> None:
+        """Queue the whole frame of a message, which a Stencil has made.
+
+        Raises InvalidArgument for a request that is queued already.
+        """
+        if request in self._queued:
+            raise InvalidArgument(f"a message of request {request} is queued already; take another number")
+        outgoing = self._queued[request] = Outgoing(_FILLED, request, [[frame]], [], False)
+        self._queue(outgoing, priority)
+
+    def _queue(self, outgoing: Outgoing, priority: int) -> None:
         self._sequence += 1
         self.backlog += outgoing.left
-        rank = -(_LAST if type(message) is Goodbye else priority)
-        heappush(self._bulky if outgoing.bulks else self._small, (rank, self._sequence, outgoing))
-        return outgoing.holds
+        heappush(self._bulky if outgoing.bulks else self._small, (-priority, self._sequence, outgoing))
 
     def next_batch(self, budget: int = BATCH) -> list[Buffer]:
         """Buffers to hand to the transport now, in this order; empty: nothing waits.

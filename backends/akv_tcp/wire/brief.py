@@ -1,0 +1,110 @@
+"""Messages of one small key, as nearly all of a program's are: made and read without an object for each of their parts.
+
+Their bytes are those of any message; only the way to them is shorter. What such messages say, they say again and again:
+on the way out a `Stencil` has everything in place but request, version and payload, and on the way in a header that
+was checked before is known by its bytes (see `memo`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from .answers import Keyed
+from .buffers import Buffer
+from .entries import Entry
+from .head import HEAD_SIZE, MAGIC, VERSION, pack_head
+from .header import pack_once
+from .inlet import Inlet
+from .limits import INLINE
+from .memo import MEMO, VERSION_NBYTES, VERSION_STRUCT, VERSION_TYPE, stem_of
+from .message import Message
+from .row import Row, Side
+from .table import TABLE
+
+__all__ = ["Brief", "Stencil", "coming_to", "next_brief"]
+
+_BRIEF: Final = ("Push", "Pull", "Result")
+_ROWS: Final = {row.name: row for row in TABLE if row.name in _BRIEF}
+_HEAD: Final = Struct("<HBBIHQ")
+
+
+class Stencil:
+    """The bytes of a message of one entry whose payload rides along, but for request, version and payload.
+
+    Args:
+        message: one like those that are to be sent; its request, version and data do not matter.
+
+    Raises:
+        ValueError: the protocol does not allow it.
+    """
+
+    __slots__ = ("_before", "_between")
+
+    def __init__(self, message: Keyed) -> None:
+        row = _ROWS[type(message).__name__]
+        fields, (entry,) = row.check_fields(row.values(message)), row.check_entries(message.entries)
+        stem = stem_of(pack_once, (*fields, 1, entry.nbytes), entry)
+        head = pack_head(row.code, 0, len(stem) + VERSION_NBYTES, entry.nbytes)
+        self._before, self._between = head[:4], head[8:] + stem + VERSION_TYPE
+
+    def fill(self, request: int, version: int = 0, payload: Buffer = b"") -> bytes:
+        """The frame. The payload is copied; it has the bytes that the entry announces."""
+        number = request.to_bytes(4, "little")
+        return b"".join((self._before, number, self._between, version.to_bytes(8, "big"), payload))
+
+
+class Brief(NamedTuple):
+    """A message of one entry that has come whole, with a header like one that was checked before.
+
+    `fields` and `entry` (without its version) are those of the message; `data` is the decoder's memory, valid until more
+    is received. Nothing was reserved for it.
+    """
+
+    row: Row
+    request: int
+    fields: tuple[Any, ...]
+    entry: tuple[Any, ...]
+    version: int
+    data: memoryview
+
+    def message(self) -> Message:
+        """The same as an object, with memory of its own."""
+        entry: Entry = tuple.__new__(Entry, (*self.entry, self.version))
+        payload = memoryview(bytes(self.data)) if entry.kind else None
+        return self.row.make(self.request, *self.fields, (entry,), [payload])
+
+
+def next_brief(inlet: Inlet, coming: Mapping[int, Row], busy: Container[int]) -> Brief | tuple[()] | None:
+    """Take the next message, if it is brief, and of no request that is `busy`; nothing has happened where it is not.
+
+    Returns the message, or () if more of it has to come, or None if it is not brief, or not right: the long way tells.
+
+    Args:
+        coming: what `coming_to` says of this side.
+    """
+    start, stop, buffer = inlet.start, inlet.stop, inlet.buffer
+    if stop - start < HEAD_SIZE:
+        return ()
+    magic, version, code, request, size, payload = _HEAD.unpack_from(buffer, start)
+    end = start + HEAD_SIZE + size
+    if code not in coming or magic != MAGIC or version != VERSION or size < VERSION_NBYTES or payload >= INLINE:
+        return None
+    if end + payload > stop:
+        return () if end <= stop else None
+    mark, number = VERSION_STRUCT.unpack_from(buffer, end - VERSION_NBYTES)
+    known = MEMO.meanings.get((code, bytes(buffer[start + HEAD_SIZE : end - VERSION_NBYTES])))
+    if known is None or mark != 0xCF or not request or request in busy:
+        return None
+    fields, entry = known
+    if entry[5] != payload:
+        return None
+    inlet.start = end + payload
+    brief: Brief = tuple.__new__(Brief, (coming[code], request, fields, entry, number, buffer[end : end + payload]))
+    return brief
+
+
+def coming_to(side: Side) -> Mapping[int, Row]:
+    """The messages that may be brief and come to this side, by number."""
+    return {row.code: row for row in _ROWS.values() if row.sender is not side}
