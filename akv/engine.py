@@ -230,7 +230,8 @@ class Engine:
         if self._guard is not None:
             self._guard.release(op)
         # Under the lock: a flush that this sets free must not be told before its predecessors.
-        _tell(op)
+        if op.listener is not None:
+            op.listener.operation_done(op)
         return started
 
     def _is_small(self, op: Operation, most: int) -> bool:

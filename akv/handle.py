@@ -32,6 +32,7 @@ class Handle:
         self._location = location
         self._loop = asyncio.get_running_loop()
         self._turn = Turn.of(self._loop)
+        self._remote = self.engine.backend.remote
         self._timeout = location.timeout
 
     def flush(self) -> Pending[None]:
@@ -107,7 +108,8 @@ class Handle:
     # -- how it is done ---------------------------------------------------------------------------------------
 
     def _submit(self, op: Operation, kind: _PendingClass = Pending) -> Pending[Any]:
-        late = perf_counter() >= self._turn.until and self._turn.is_over()
+        turn = self._turn
+        late = turn.is_apart() if self._remote else perf_counter() >= turn.until and turn.is_over()
         op.line = self._line
         done = self.engine.submit(op)
         pending = kind(loop=self._loop)
@@ -138,11 +140,8 @@ class Handle:
         if isinstance(self.engine.backend, Remote):
             await self.engine.backend.wait_closed()
 
-    def abandon(self) -> None:
-        """Close the handle without waiting for anything."""
-        self._close()
-
     def _close(self) -> None:
+        """Close the handle without waiting for anything."""
         release(self._location, self.engine, self._line)
         self.failures.forget()
 

@@ -80,6 +80,16 @@ class Turn:
         self._running = False
         self.until = 0.0
 
+    def is_apart(self) -> bool:
+        """The same for a store elsewhere, whose answers come through the loop anyhow: what ends at once does so, too.
+
+        Raises:
+            WrongLoop: as `is_over`.
+        """
+        if asyncio._get_running_loop() is not self._loop:
+            self._check_loop()
+        return True
+
     def _check_loop(self) -> None:
         if asyncio._get_running_loop() is not self._loop:
             state = "is closed" if self._loop.is_closed() else "is not the one running here"
@@ -138,6 +148,9 @@ class Pending(asyncio.Future[T]):
             return
         if hasattr(self, "_asked"):
             super().cancel(*self._asked)
+        elif type(self) is Pending and self.op.error is None:
+            self.set_result(self.op.result)
+            return
         elif (error := self._error()) is not None:
             self.set_exception(error)
             self.__class__ = _Failed  # pyright: ignore[reportAttributeAccessIssue]

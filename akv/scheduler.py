@@ -148,8 +148,19 @@ class Scheduler(Generic[Op]):
             line.held[op] = None
             self._queued += 1
             return []  # which has set nothing free
-        if self._is_alone(op):
-            self._take_alone(op)
+        if (
+            len(op.keys) == 1
+            and op.keys[0] not in self._lanes
+            and not (self._ready or op.fence)
+            and op.nbytes <= self.budget.free
+            and len(self._started) < self.budget.operations
+        ):
+            # A small one that nothing is in the way of, as nearly all are.
+            lane = self._lanes[op.keys[0]] = self._spare.pop() if self._spare else Lane()
+            lane.writing, lane.readers = op.writes, int(not op.writes)
+            line.open[op] = None
+            self._started[op] = op.blocked = 0
+            op.state = STARTED
             return [op]
         op.state = WAITING
         self._join(op)
@@ -165,8 +176,14 @@ class Scheduler(Generic[Op]):
         """A started operation has ended; return what to start."""
         op.state = DONE
         self._discharge(op)
-        if self._leave_alone(op):
-            return []
+        if len(op.keys) == 1 and not (self._ready or op.fence or op.line.held):
+            lane = self._lanes[op.keys[0]]
+            if not lane.waiting and lane.readers <= 1:  # and so nobody's turn has come by that
+                del self._lanes[op.keys[0]], op.line.open[op]
+                lane.writing, lane.readers = False, 0
+                if len(self._spare) < _MOST_SPARE:
+                    self._spare.append(lane)
+                return []
         self._leave(op)
         return self._start()
 
@@ -187,32 +204,6 @@ class Scheduler(Generic[Op]):
         """Take back all that is queued on `line`, before anything else moves up; return what was, and what to start."""
         withdrawn = [op for op in [*line.held, *line.open] if self._take_back(op)]
         return withdrawn, self._start()
-
-    # -- the short way, of a small operation on one key that nobody else wants ---------------------------------
-
-    def _is_alone(self, op: Op) -> bool:
-        if len(op.keys) != 1 or op.fence or self._ready or op.nbytes > self.budget.free:
-            return False
-        return op.keys[0] not in self._lanes and len(self._started) < self.budget.operations
-
-    def _take_alone(self, op: Op) -> None:
-        lane = self._lanes[op.keys[0]] = self._spare.pop() if self._spare else Lane()
-        lane.writing, lane.readers = op.writes, int(not op.writes)
-        op.line.open[op] = None
-        self._started[op] = op.blocked = 0
-        op.state = STARTED
-
-    def _leave_alone(self, op: Op) -> bool:
-        if len(op.keys) != 1 or op.fence or self._ready or op.line.held:
-            return False
-        lane = self._lanes[op.keys[0]]
-        if lane.waiting or lane.readers > 1:
-            return False
-        del self._lanes[op.keys[0]], op.line.open[op]
-        lane.writing, lane.readers = False, 0
-        if len(self._spare) < _MOST_SPARE:
-            self._spare.append(lane)
-        return True
 
     # -- the way to READY -------------------------------------------------------------------------------------
 

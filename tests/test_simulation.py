@@ -15,7 +15,7 @@ from simulation.history import Call
 from simulation.plan import Plan
 from simulation.world import World, run
 
-SEED, NUMBER = os.environ.get("AKV_SEED"), int(os.environ.get("AKV_SEEDS", "130"))
+SEED, NUMBER = os.environ.get("AKV_SEED"), int(os.environ.get("AKV_SEEDS", "80"))
 SEEDS = [int(SEED)] if SEED else range(NUMBER)
 
 

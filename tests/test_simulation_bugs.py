@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -89,6 +90,19 @@ def repeat_answered_anew(real: Any, self: session.Session, request: w.Request, s
     real(self, request, share)
 
 
+def at_once(plan: Plan) -> None:
+    plan.inline = True
+
+
+@plant(session.Session, "answer", "saw|version", change=at_once)
+def dedup_forgotten_on_the_short_way(real: Any, self: session.Session, brief: w.Brief) -> bytes | None:
+    """A small push that comes again is applied again."""
+    record = self._records.get(brief.request % slots.SLOTS)
+    if record is not None and record.number == brief.request:
+        record.number -= slots.SLOTS
+    return real(self, brief)
+
+
 @plant(desk.Desk, "restored", "do not end")
 def resend_dropped(real: Any, self: desk.Desk) -> None:
     """A client waits for answers to what was lost with its last connection."""
@@ -125,7 +139,7 @@ def swap(real: Any, self: peer.Peer, held: list[Any]) -> None:
 
 
 def bulky(plan: Plan) -> None:
-    plan.large, plan.windows, plan.pace = 70_000, (1 << 14,), (0.001, 0.02)
+    plan.large, plan.windows, plan.pace = 140_000, (1 << 14,), (0.001, 0.02)
     plan.acts = ("push", "push", "pull", "cancel", "cancel")
 
 
@@ -220,7 +234,11 @@ def breaks(bug: Bug, seed: int) -> bool:
     return False
 
 
+# A run that ends at a broken law leaves clients in the midst of what they did, and they protest when they go.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found(bug: Callable[..., Any]) -> None:
     with planted(bug):
-        assert any(breaks(BUGS[bug], seed) for seed in range(SEEDS))
+        found = any(breaks(BUGS[bug], seed) for seed in range(SEEDS))
+    gc.collect()  # now, and not in another test
+    assert found

@@ -46,7 +46,7 @@ async def test_who_comes_back_may_ask_for_what_is_on_its_way_already() -> None:
 async def test_a_handle_that_says_good_bye_as_its_connection_breaks_does_not_come_back() -> None:
     async with serving(QUICK) as server:
         kv = await akv.connect(f"{server.url}/job")
-        kv.abandon()
+        kv._close()
         await until(lambda: server.connections)
         for peer in list(server._peers):
             peer.connection.abort()

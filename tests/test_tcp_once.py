@@ -19,9 +19,9 @@ from akv_tcp.room import Share
 from akv_tcp.session import Session
 from akv_tcp.slots import SLOTS, Slots, is_later, slot_of
 
-PUSHES = 10_000 if os.environ.get("AKV_LONG") == "1" else 2_000
+PUSHES = 10_000 if os.environ.get("AKV_LONG") == "1" else 1_000
 # What is large travels in slices.
-SIZE, LARGE = 1_000, 70_000
+SIZE, LARGE = 500, 140_000
 
 
 class Forgetful(Session):

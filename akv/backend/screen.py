@@ -18,6 +18,8 @@ __all__ = ["Screen", "are_finite"]
 
 def are_finite(arrays: Sequence[Value]) -> bool:
     """Whether nothing in these small arrays is NaN or infinite; for many the time of one look each, if at all."""
+    if len(arrays) == 1 and type(array := arrays[0]) is np.ndarray:  # a third of the time of what follows
+        return not is_inexact(array.dtype) or bool(np.logical_and.reduce(np.isfinite(array), axis=None))
     values = [array.values if isinstance(array, RowSparse) else array for array in arrays]
     dtype = values[0].dtype
     if len(values) > 1 and all(value.dtype is dtype for value in values):

@@ -23,17 +23,20 @@ _VERSION_ONLY: Final = w.Stencil(w.Result(1, (w.Entry(None),)))
 
 
 def question(number: int, op: Operation) -> bytes | None:
-    """The frame of the request for an operation that neither packs nor waits to be packed; None if it is not brief."""
-    keys = op.keys
-    if len(keys) != 1:
+    """The frame of the request for an operation whose gradients are not packed; None if it is not brief."""
+    try:
+        if type(op) is ops.Pull and len(op.keys) == 1:
+            return _pull(op.keys[0], op.priority).fill(number, op.min_version)
+        if type(op) is not ops.Push or len(op.keys) != 1 or len(op.groups[0]) != 1:
+            return None
+        array = op.groups[0][0]
+        if type(array) is not np.ndarray or array.nbytes >= w.INLINE:
+            return None
+        if array.dtype not in NATIVE or not array.flags.c_contiguous:
+            return None
+        return _push(op.keys[0], op.priority, array.dtype, array.shape).fill(number, 0, array.data)
+    except ValueError:  # the protocol does not allow it: the long way says why
         return None
-    if type(op) is ops.Pull:
-        return _pull(keys[0], op.priority).fill(number, op.min_version)
-    if type(op) is not ops.Push or len(op.groups[0]) != 1 or type(array := op.groups[0][0]) is not np.ndarray:
-        return None
-    if array.nbytes >= w.INLINE or array.dtype not in NATIVE or not array.flags.c_contiguous:
-        return None
-    return _push(keys[0], op.priority, array.dtype, array.shape).fill(number, 0, array.data)
 
 
 def brief_operation(brief: w.Brief) -> Operation | None:

@@ -57,6 +57,7 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         self.link = w.Link(side)
         self.decoder = w.Decoder(self.link, landing, reserve, limits, briefs=True)
+        self._inlet, self._arrivals = self.decoder.inlet, self.decoder.arrivals
         self.sender = w.Sender(self.link)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -135,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._posted:
             self._write_posted(transport)
-        while not self._full and self.sender.waiting and (buffers := self.sender.next_batch()):
+        while not self._full and self.sender.backlog and (buffers := self.sender.next_batch()):
             self.sent += sum(map(len, buffers))
             if self._gathers and len(buffers) > 1:
                 transport.writelines(buffers)
@@ -146,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             if not transport.get_write_buffer_size():
                 self._release()
-        if self.link.phase is w.Phase.CLOSED and not self.sender.waiting:
+        if self.link.phase is w.Phase.CLOSED and not self.sender.backlog:
             # When it has sent everything. Not at once: within resume_writing, asyncio's transport would end twice.
             self._loop.call_soon(transport.close)
 
@@ -179,13 +180,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Memory for the next bytes."""
-        return self.decoder.get_buffer(sizehint)
+        return self._inlet.offer(bool(self._arrivals.open))
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
         self.heard = self._loop.time()
         self.count += nbytes
-        self.decoder.buffer_updated(nbytes)
+        self._inlet.filled(nbytes)
         self.take_events()
 
     def take_events(self) -> None:
@@ -200,12 +201,13 @@ class Connection(asyncio.BufferedProtocol):
             self._taking = False
             if self._writing:  # the answers to all that came at once leave at once, without a turn of the loop
                 self._flush()
-        if self._reads is not self.listening:
+        if self._holds or self._arrivals.blocked or not self._reads:
             self._mind()
 
     def _mind(self) -> None:
+        """Have the transport read, or not, as is due."""
         transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if transport is not None and not transport.is_closing() and self._reads is not self.listening:
             self._reads = self.listening
             (transport.resume_reading if self._reads else transport.pause_reading)()
 

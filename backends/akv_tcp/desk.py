@@ -58,11 +58,7 @@ class Desk:
         if (error := op.cancelled or self._over) is not None and not isinstance(op, Flush):
             self._end(asking, _about(op, error))
             return
-        connection, brief = self.contact.connection, None
-        if connection is not None and connection.open and self._quantiser.scheme is None:
-            brief = question(asking.number, op)
-        if connection is not None and brief is not None:
-            connection.post(brief, asking.number, op.priority)
+        if self._post(asking):
             return
         try:
             if asking.prepare(self._quantiser):
@@ -75,6 +71,16 @@ class Desk:
                 self._end(asking)
         except AkvError as error:
             self._end(asking, error)
+
+    def _post(self, asking: Asking) -> bool:
+        """Send a request that is brief, if there is a connection, and nothing is packed."""
+        connection = self.contact.connection
+        if connection is None or not connection.open or self._quantiser.scheme is not None:
+            return False
+        frame = question(asking.number, asking.op)
+        if frame is not None:
+            connection.post(frame, asking.number, asking.op.priority)
+        return frame is not None
 
     def _packed(self, asking: Asking, packing: Packing) -> None:
         """More is packed; or it came to nothing."""
@@ -185,7 +191,7 @@ class Desk:
         """An answer has come, or cannot be taken."""
         if type(event) is w.Brief:
             asking = self._asked.get(event.request)
-            if asking is not None and not asking.leaving and take_answer(asking.op, event):
+            if asking is not None and asking.request is None and not asking.leaving and take_answer(asking.op, event):
                 del self._asked[asking.number], self._by_op[asking.op]
                 self._slots.give_back(asking.number)
                 asking.done(asking.op)

@@ -73,7 +73,7 @@ class Session:
         self._records: dict[int, _Record] = {}
         self._refusal: AkvError | None = None
         self._scheme: Scheme | None = None  # how the client packs
-        self.transfers = Transfers(self.loop, self.attached)
+        self.transfers = Transfers(self.loop)
 
     @property
     def busy(self) -> int:
@@ -195,7 +195,7 @@ class Session:
 
     def _operation(self, request: w.Request, share: Share) -> Operation:
         if type(request) in TRANSFERS:
-            return self.transfers.operation(request, share.depot)
+            return self.transfers.operation(request, share.depot, self.attached)
         op = operation(request, self.line.number, self.engine.backend, self._scheme)
         bound(request, op, share.most)
         return op

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["TAIL", "Client"]
 
 # What is behind the elements that count.
-TAIL = np.arange(1 << 17, dtype=np.uint8)
+TAIL = np.arange(1 << 18, dtype=np.uint8)
 
 
 class Client(Caller):

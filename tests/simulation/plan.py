@@ -122,7 +122,7 @@ class Plan:
         pick = chance.choice
         faults = pick([FAULTS, *[tuple(chance.sample(FAULTS, count)) for count in (1, 2, 3)]])
         extra = tuple(chance.choices(ACTS, k=chance.randint(0, 12)))
-        large = pick([0, 0, 0, 2_000, 70_000])
+        large = pick([0, 0, 0, 2_000, 140_000])
         plan = cls(
             seed,
             faults=() if chance.random() < 0.06 else faults,
@@ -164,6 +164,6 @@ def _terms(chance: random.Random) -> Terms:
         stall=10.0,
         connections=pick([8, 1024]),
         held=pick([300_000, 1 << 30]),
-        window=pick([80_000, 1 << 30]),
+        window=pick([160_000, 1 << 30]),
         outbox=pick([4_000, 64 << 20]),
     )

@@ -31,32 +31,33 @@ class Decoder:
     """The receiving half of one connection.
 
     `link` is shared with the sending half; `limits`: what this side accepts; `briefs`: whether small messages may come
-    as a Brief. After a ProtocolError, and once the link
+    as a Brief. `inlet`: where bytes come in, and `arrivals`: what is made of them, for who cannot afford the calls
+    between. After a ProtocolError, and once the link
     is closed, whatever comes is dropped. What `reserve` granted for a message that is an event is the application's to
     release: see `cost_of`.
     """
 
-    __slots__ = ("_arrivals", "_coming", "_dead", "_events", "_inlet", "_link")
+    __slots__ = ("_coming", "_dead", "_events", "_link", "arrivals", "inlet")
 
     def __init__(
         self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None, *, briefs: bool = False
     ) -> None:
         self._link = link
-        self._inlet = Inlet()
+        self.inlet = Inlet()
         self._events: deque[Event] = deque()
-        self._arrivals = Arrivals(self._inlet, self._events, landing, reserve, limits or Limits())
+        self.arrivals = Arrivals(self.inlet, self._events, landing, reserve, limits or Limits())
         self._dead = False
         self._coming = coming_to(link.side) if briefs else {}
 
     @property
     def blocked(self) -> bool:
         """The budget is used up: pause reading, and take events again when some of it is free."""
-        return self._arrivals.blocked
+        return self.arrivals.blocked
 
     @property
     def reserved(self) -> int:
         """Bytes reserved for messages that are not complete; when the connection ends, they are to be released."""
-        return self._arrivals.reserved
+        return self.arrivals.reserved
 
     def get_buffer(self, hint: int = -1) -> memoryview:
         """Writable memory, never empty, for the next bytes; valid until `buffer_updated`. `hint` is not used.
@@ -64,11 +65,11 @@ class Decoder:
         Raises InvalidArgument when the receive buffer is full: the events were not taken, or reading went on though
         the decoder is `blocked`.
         """
-        return self._inlet.offer(bool(self._arrivals.open))
+        return self.inlet.offer(bool(self.arrivals.open))
 
     def buffer_updated(self, nbytes: int) -> None:
         """The transport filled that many bytes of the last buffer. Raises InvalidArgument for an impossible number."""
-        self._inlet.filled(nbytes)
+        self.inlet.filled(nbytes)
 
     def next_event(self) -> Event | None:
         """The next message, Brief, Slice, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
@@ -76,14 +77,16 @@ class Decoder:
         Raises ProtocolError once, for bytes that are not this protocol or exceed its limits: end the connection then.
         Raises InvalidArgument when `landing` gave memory that does not fit.
         """
-        arrivals, link = self._arrivals, self._link
+        arrivals, link, inlet = self.arrivals, self._link, self.inlet
         while not self._events:
+            if inlet.start == inlet.stop and arrivals.after is None and not self._dead and link.phase is Phase.OPEN:
+                return None  # as after nearly every message
             if self._dead or link.phase is Phase.CLOSED:
                 self._let_go()
                 return None
             after = arrivals.after
             if after is None and self._coming and link.phase is Phase.OPEN:
-                brief = next_brief(self._inlet, self._coming, arrivals.open)
+                brief = next_brief(inlet, self._coming, arrivals.open)
                 if brief is not None:
                     return brief or None
             try:
@@ -93,7 +96,7 @@ class Decoder:
                 self._die()
                 raise
             except ValueError as error:
-                code, request, *_ = read_head(self._inlet.buffer, self._inlet.start)
+                code, request, *_ = read_head(self.inlet.buffer, self.inlet.start)
                 self._die()
                 raise ProtocolError(f"bad frame of type {code}, request {request}: {error}") from error
         return self._events.popleft()
@@ -103,10 +106,10 @@ class Decoder:
 
         Returns the bytes to release; 0 if no such message is arriving. No event will tell of its end.
         """
-        return self._arrivals.discard(request)
+        return self.arrivals.discard(request)
 
     def _frame(self) -> bool:
-        inlet = self._inlet
+        inlet = self.inlet
         body = inlet.start + HEAD_SIZE
         if inlet.stop < body:
             return False
@@ -117,19 +120,19 @@ class Decoder:
             return False
         header = inlet.buffer[body:end]
         if code == DATA:
-            self._arrivals.slice(request, unpack(header), payload, end)
+            self.arrivals.slice(request, unpack(header), payload, end)
         elif code == MORE:
-            self._arrivals.more(request, bytes(header), payload, end)
+            self.arrivals.more(request, bytes(header), payload, end)
         elif row.kinds is None:
             self._plain(row, request, unpack(header), end)
         else:
-            return self._arrivals.first(row, request, bytes(header), payload, end)
+            return self.arrivals.first(row, request, bytes(header), payload, end)
         return True
 
     def _row(self, code: int, request: int, size: int, payload: int) -> Row:
         """What the head alone tells of a frame, before anything more of it is waited for."""
         if code in _CONTINUED:
-            return self._arrivals.row(code, request)
+            return self.arrivals.row(code, request)
         row = self._link.receiving(code)
         if (request > 0) is not row.addressed or (payload and row.kinds is None):
             raise ValueError(f"{row.name} came for request {request} with {payload} bytes of payload")
@@ -141,19 +144,19 @@ class Decoder:
         fields = row.check_fields(values)
         message = row.make(request, *fields) if row.addressed else row.make(*fields)
         if isinstance(message, Abort):
-            self._arrivals.abort(message.request)
+            self.arrivals.abort(message.request)
         else:
             self._events.append(message)
         self._link.move(row)
-        self._inlet.start = end
+        self.inlet.start = end
 
     def _die(self) -> None:
         self._dead = True
         self._let_go()
 
     def _let_go(self) -> None:
-        self._inlet.clear()
-        self._arrivals.forget()
+        self.inlet.clear()
+        self.arrivals.forget()
 
 
 _CONTINUED: Final = (MORE, DATA)
