@@ -93,8 +93,7 @@ class Engine:
     # -- operations -------------------------------------------------------------------------------------------
 
     def attempt(self, op: Operation, most: int = _NO_LIMIT) -> bool:
-        """Carry `op` out if that can be done at once, and goes over no more than `most` bytes; else nothing has happened.
-        """
+        """Carry `op` out if that can be done at once, over no more than `most` bytes; else nothing has happened."""
         with self._lock:
             if self._calls_out or op.line.closed or (op.min_version and not self.backend.has_reached(op)):
                 return False

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from akv.errors import AkvError, AkvTimeout, StoreClosed
+from akv.errors import AkvError, AkvTimeout, StoreClosed, WorkerLost
 from akv.job.flows import waiting_for
 from akv.operations import Delete, Flush, Operation, SetCompression
 from akv.values.keys import Key
@@ -24,6 +24,7 @@ __all__ = ["Desk"]
 
 # Seconds in which a server may say whom a call has waited for whose time is over.
 _LAST_WORD = 0.25
+_WORKER_LOST = w.code_of(WorkerLost())
 
 Done = Callable[[Operation], None]
 
@@ -231,7 +232,9 @@ class Desk:
         error = asking.op.cancelled
         if asking.lent or not isinstance(error, AkvTimeout):
             return
-        if isinstance(message, w.Error):
+        if isinstance(message, w.Error) and message.code == _WORKER_LOST:
+            error = self._error(message)  # which says more, and is said once
+        elif isinstance(message, w.Error):
             error = AkvTimeout(f"{error}{waiting_for(message.ranks, message.waited)}")
             error.ranks, error.waited = message.ranks, message.waited
         self._end(asking, error)

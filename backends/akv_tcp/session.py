@@ -14,8 +14,8 @@ from akv.errors import AkvError, InvalidArgument, ProtocolError
 from akv.operations import Operation
 
 from . import wire as w
-from .questions import REPEATABLE
 from .brief import brief_answer, brief_operation
+from .questions import REPEATABLE
 from .requests import answer, bound, expected, operation, refusal
 from .room import Share
 from .slots import SLOTS, is_later, slot_of

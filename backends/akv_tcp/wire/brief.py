@@ -58,8 +58,8 @@ class Stencil:
 class Brief(NamedTuple):
     """A message of one entry that has come whole, with a header like one that was checked before.
 
-    `fields` and `entry` (without its version) are those of the message; `data` is the decoder's memory, valid until more
-    is received. Nothing was reserved for it.
+    `fields` and `entry` (without its version) are those of the message; `data` is the decoder's memory, valid until
+    more is received. Nothing was reserved for it.
     """
 
     row: Row
