@@ -21,9 +21,10 @@ from akv.errors import InvalidArgument
 from akv.values.dtypes import NATIVE, DType, extended_dtype
 from akv.values.keys import Key
 
-__all__ = ["ROW_IDS", "Layout", "Part", "Tensor", "dtype_named", "lay_out", "name_of", "place", "ranked"]
+__all__ = ["CODES", "ROW_IDS", "Layout", "Part", "Tensor", "dtype_named", "lay_out", "name_of", "place", "ranked"]
 
-_CODES = {
+# What safetensors calls the dtypes that it has.
+CODES = {
     "bool": "BOOL",
     "float16": "F16",
     "float32": "F32",
@@ -114,7 +115,7 @@ def place(tensors: Iterable[Tensor], start: int) -> tuple[list[Tensor], int]:
 
 
 def _head(tensors: Sequence[Tensor]) -> bytes:
-    views = {tensor.name: name_of(tensor.dtype) for tensor in tensors if name_of(tensor.dtype) not in _CODES}
+    views = {tensor.name: name_of(tensor.dtype) for tensor in tensors if name_of(tensor.dtype) not in CODES}
     kinds = {type(tensor.part[0]).__name__ for tensor in tensors}
     metadata = {"akv": "see akv-manifest.json", "keys": "".join(kinds), "views": json.dumps(views)}
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -135,7 +136,7 @@ def _as_stored(tensor: Tensor) -> dict[str, Any]:
     """
     if tensor.dtype == np.complex128:
         return {"dtype": "F64", "shape": [*tensor.shape, 2]}
-    return {"dtype": _CODES.get(name_of(tensor.dtype), "U8"), "shape": tensor.shape}
+    return {"dtype": CODES.get(name_of(tensor.dtype), "U8"), "shape": tensor.shape}
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from akv import sync
+from akv.backend.options import parse_url
+from akv.cli.files import read_array, write_array
 from akv.errors import InvalidArgument, KeyNotFound
 from akv.sync import KVStore
 from akv.values.keys import Key
@@ -25,12 +28,20 @@ def add(commands: Any) -> None:
     """Add the commands to a parser."""
     _add(commands, "ls", _list, "list the keys of a store with shape, dtype and version")
     _add(commands, "info", _info, "what is known of one key", key=True)
-    parser = _add(commands, "get", _get, "print a value, or write it to a .npy file", key=True)
+    parser = _add(commands, "get", _get, "print a value, or write it to a file", key=True)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write the value there instead of printing it"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the value there instead of printing it: as .safetensors, if its name ends so, else as .npy",
     )
-    parser = _add(commands, "put", _put, "store the array of a .npy file: init, or push where the key exists", key=True)
-    parser.add_argument("file", type=Path, help="a .npy file, as numpy.save writes it")
+    parser = _add(commands, "put", _put, "store the array of a file: init, or push where the key exists", key=True)
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="a .npy file, as numpy.save writes it; or a .safetensors with the key, or with one array",
+    )
     parser.set_defaults(open=_connect)
 
 
@@ -52,15 +63,25 @@ def _with_store(chosen: argparse.Namespace, run: Callable[[KVStore, argparse.Nam
 
 
 def _connect(url: str) -> KVStore:
-    return sync.connect(url, timeout=TIMEOUT)
+    return sync.connect(url, **_patience(url, TIMEOUT))
 
 
 def look(url: str, timeout: float | None = TIMEOUT) -> KVStore:
-    """Who only looks must not take a worker's place in a job, nor make a job by misspelling its name."""
+    """Who only looks must not take a worker's place in a job, nor make a job by misspelling its name.
+
+    timeout: in seconds, where neither the URL nor AKV_TIMEOUT says one.
+    """
+    patience = _patience(url, timeout)
     try:
-        return sync.connect(url, timeout=timeout, role="reader")
+        return sync.connect(url, **patience, role="reader")
     except InvalidArgument:  # where there are no roles
-        return sync.connect(url, timeout=timeout)
+        return sync.connect(url, **patience)
+
+
+def _patience(url: str, timeout: float | None) -> dict[str, float | None]:
+    """The option, unless somebody has said another time-out: an argument would win over that."""
+    said = "timeout" in parse_url(url)[2] or "AKV_TIMEOUT" in os.environ
+    return {} if said else {"timeout": timeout}
 
 
 def _list(kv: KVStore, chosen: argparse.Namespace) -> None:
@@ -80,33 +101,24 @@ def _info(kv: KVStore, chosen: argparse.Namespace) -> None:
 
 
 def _get(kv: KVStore, chosen: argparse.Namespace) -> None:
-    value = kv.pull(_key(kv, chosen.key))
+    key = _key(kv, chosen.key)
+    value = kv.pull(key)
     if chosen.output is None:
         print(np.array2string(value, threshold=1000))
     else:
-        with chosen.output.open("wb") as file:  # by its name, numpy would add .npy
-            np.save(file, value, allow_pickle=False)
+        write_array(chosen.output, key, value)
         print(f"{chosen.output} has {value.dtype} {value.shape}, {value.nbytes} bytes", file=sys.stderr)
 
 
 def _put(kv: KVStore, chosen: argparse.Namespace) -> None:
-    value = _read(chosen.file)
     key = _key(kv, chosen.key)
+    value = read_array(chosen.file, key)
     try:
         version = kv.push(key, value)
     except KeyNotFound:
         kv.init(key, value)
         version = kv.info(key).version
     print(f"{key!r} is at version {version}", file=sys.stderr)
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            # Not np.load: it takes other kinds of files, too, and its errors recommend pickle.
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-        raise InvalidArgument(f"{path} cannot be read as a .npy file: {error}") from None
 
 
 def _key(kv: KVStore, text: str) -> Key:
