@@ -11,6 +11,7 @@ from akv.errors import AkvError, AuthError, BackendUnavailable, ConnectionLost, 
 
 from . import wire as w
 from .connection import Connection
+from .farewell import Farewell
 from .pulse import Pulse
 
 __all__ = ["VERSION", "Contact", "Guest"]
@@ -77,10 +78,11 @@ class Contact:
         # A connection that breaks before anything came of it is one more failed attempt: the pauses go on growing.
         self._pause = self._broke = 0.0
         self._over = self._leaving = False
+        self._farewell: Farewell | None = None
         self._ended = self._loop.create_future()
 
     async def open(self) -> w.Welcome:
-        """Connect for the first time.
+        """Connect for the first time. If that comes to nothing, or is cancelled, the server forgets this client again.
 
         Raises:
             BackendUnavailable: nobody answers there. AuthError, ProtocolError, ...: the server refuses.
@@ -101,6 +103,8 @@ class Contact:
         self._over = True
         if self._restoring is not None:
             self._restoring.cancel()
+        if self._farewell is not None:
+            return  # see _take_leave
         if self.connection is None:
             self._end()
         else:
@@ -140,9 +144,24 @@ class Contact:
         except BaseException:
             if not welcome.cancel() and not welcome.cancelled():
                 welcome.exception()  # seen
-            if self._attempt is not None:
-                self._attempt.abort()
+            if (attempt := self._attempt) is not None:
+                try:
+                    if not resume:
+                        await self._take_leave(attempt)
+                finally:
+                    attempt.abort()
             raise
+
+    async def _take_leave(self, connection: Connection) -> None:
+        """Give up the place that this client may have by now: in a job nobody else could be that worker."""
+        self._leaving = True
+        self._farewell = Farewell(connection)
+        try:
+            await self._farewell.say()
+        finally:
+            self._farewell = None
+            if self._over:
+                self.close()
 
     def _make_connection(self) -> Connection:
         self._attempt = Connection(w.Side.CLIENT, self, self._guest.landing, _no_limit, _LIMITS)
@@ -202,7 +221,10 @@ class Contact:
 
     def received(self, connection: Connection, event: w.Event) -> None:
         """Take what the server sends."""
-        if type(event) is w.Result:
+        if self._farewell is not None:
+            self._farewell.received(event)
+            return
+        if type(event) is w.Brief or type(event) is w.Result:
             self._pause = 0.0
             self._guest.received(event)
             return
@@ -233,6 +255,10 @@ class Contact:
             error = type(error)(f"{self.where}: {error}")
         if self._attempt is connection and self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(error or ConnectionResetError("the server closed the connection"))
+        if self._attempt is connection:
+            self._attempt = None
+            if self._farewell is not None:
+                self._farewell.lost()
         if self.connection is connection:
             self._break_off(error)
 

@@ -41,7 +41,7 @@ def save(errand: Errand, op: ops.Save) -> None:
         text = errand.ask(lambda number: w.Capture(number, 0, None, stream, values)).wait_for_bytes()
         contents = Contents.decode(bytes(text))
         if contents.values is not values:
-            raise ProtocolError(f"{op!r}: the server gives other contents than were asked for")
+            raise ProtocolError(f"{op}: the server gives other contents than were asked for")
         _, nbytes = contents.tensors()
         op.expect(nbytes)
         writer.commit(contents.updater, [writer.write_arrays(contents.records, _Inflow(errand, nbytes).read)])

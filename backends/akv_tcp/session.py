@@ -98,7 +98,7 @@ class Session:
             self._say(request, record.answer if record.number == number else refusal(request, _too_old(record)))
 
     def answer(self, brief: w.Brief) -> bytes | None:
-        """The answer to a request that is new, and can be carried out at once; None: nothing has happened, `take` it."""
+        """The answer to a request that is new and can be carried out at once; None: nothing has happened, `take` it."""
         record = self._records.get(brief.request % SLOTS)
         if record is None or brief.request <= record.number or self._refusal is not None or self.reads_only:
             return None

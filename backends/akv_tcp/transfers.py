@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from akv import operations as ops
-from akv.errors import AkvTimeout, InvalidArgument, ProtocolError
+from akv.errors import AkvError, AkvTimeout, InvalidArgument, ProtocolError, QueueFull
 
 from . import wire as w
 from .depot import Depot
@@ -26,20 +27,21 @@ C_ = TypeVar("C_", Cut, Staging)
 
 
 class Transfers:
-    """See wire.transfers. All but the operations is for the server's loop."""
+    """See wire.transfers, and depot.Stream. All but the operations is for the server's loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._stream = 0
         self._content: Cut | Staging | None = None
-        self._depot: Depot | None = None  # of the stream that is open
-        self._taken = 0
+        # Of the stream that is open, and no longer: a cycle with the session would wait for the garbage collector.
+        self._depot: Depot | None = None
+        self._attached: Callable[[], bool] | None = None
         self._used = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._expired = -1  # no stream has that number
+        self._gone = (-1, AkvError())  # the last stream that was let go of, and why; none has that number
 
-    def operation(self, request: w.Request, depot: Depot) -> ops.Operation:
-        """The operation that a request asks for.
+    def operation(self, request: w.Request, depot: Depot, attached: Callable[[], bool]) -> ops.Operation:
+        """The operation that a request asks for; `attached` says whether the client has a connection.
 
         Raises:
             AkvError: it makes no sense, or there is no room for it.
@@ -47,13 +49,13 @@ class Transfers:
         self._used = self._loop.time()
         match request:
             case w.Capture():
-                self._open(request.stream, depot, 0)
+                self._open(request.stream, depot, attached, 0)
                 return Export() if request.values else ExportStates()
             case w.Fetch():
                 return FetchPiece(self._find(request.stream, Cut), request.offset, request.nbytes)
             case w.Announce():
                 stream, _, text = _piece(request)
-                self._open(stream, depot, _UNFOLDED * len(text))
+                self._open(stream, depot, attached, _UNFOLDED * len(text))
                 return Check(text)
             case w.Stage():
                 stream, offset, data = _piece(request)
@@ -91,48 +93,59 @@ class Transfers:
         if stream == self._stream:
             self.close()
 
+    def attached(self) -> bool:
+        """Whether the client has a connection."""
+        return self._attached is not None and self._attached()
+
+    def make_way(self) -> None:
+        """Another client needs the place of this one, which is away."""
+        self._let_go(QueueFull("the client had no connection, and others saved or loaded; do it again"))
+
     def close(self) -> None:
         """Let go of everything."""
         if self._timer is not None:
             self._timer.cancel()
         if self._depot is not None:
-            self._depot.close(self._taken)
-        self._timer = self._depot = self._content = None
-        self._stream = self._taken = 0
+            self._depot.close(self)
+        self._timer = self._depot = self._content = self._attached = None
+        self._stream = 0
 
     # -- how it is done ---------------------------------------------------------------------------------------
 
-    def _open(self, stream: int, depot: Depot, nbytes: int) -> None:
+    def _open(self, stream: int, depot: Depot, attached: Callable[[], bool], nbytes: int) -> None:
         if not stream:  # which stands for none
             raise ProtocolError("the streams of a client are numbered from 1 on")
         self.close()
-        depot.open()
-        self._depot, self._stream = depot, stream
+        depot.open(self)
+        self._depot, self._stream, self._attached = depot, stream, attached
         self._take(nbytes)
         self._timer = self._loop.call_later(IDLE, self._look)
 
     def _take(self, nbytes: int) -> None:
         assert self._depot is not None
         try:
-            self._depot.take(nbytes)
+            self._depot.take(self, nbytes)
         except BaseException:
             self.close()
             raise
-        self._taken += nbytes
 
     def _look(self) -> None:
         left = self._used + IDLE - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
-            self._expired = self._stream
-            self.close()
+            self._let_go(AkvTimeout(f"nothing was asked of it for {IDLE:g} s"))
+
+    def _let_go(self, error: AkvError) -> None:
+        self._gone = self._stream, error
+        self.close()
 
     def _find(self, stream: int, kind: type[C_]) -> C_:
         if stream == self._stream and isinstance(self._content, kind):
             return self._content
-        if stream == self._expired:
-            raise AkvTimeout(f"nothing was asked of stream {stream} for {IDLE:g} s, and the server has let go of it")
+        gone, error = self._gone
+        if stream == gone:
+            raise type(error)(f"the server has let go of stream {stream}: {error}")
         raise InvalidArgument(f"there is no stream {stream} of that kind; the one that is open is {self._stream}")
 
 
