@@ -140,7 +140,7 @@ class BlockingHandle:
             except QueueFull:
                 continue  # another thread was quicker
             return None if done else self._wait(op, seconds, _left(until))
-        raise AkvTimeout(f"{op!r} found no room in the queue within {seconds:g} s")
+        raise AkvTimeout(f"{op} found no room in the queue within {seconds:g} s")
 
     def _wait(self, op: Operation, seconds: float | None, left: float | None) -> None:
         """Wait until `op` is done, or for what is `left` of its time in seconds."""
@@ -193,7 +193,7 @@ def _left(until: float | None) -> float | None:
 def refuse_waiting_inside_updater(op: Operation) -> None:
     """Raise InvalidArgument where the wait could never end."""
     if inside_updater():
-        raise InvalidArgument(f"{op!r} would wait for the updater that calls it; an updater may not use its store")
+        raise InvalidArgument(f"{op} would wait for the updater that calls it; an updater may not use its store")
 
 
 _handles: weakref.WeakSet[BlockingHandle] = weakref.WeakSet()

@@ -325,6 +325,6 @@ class connect:
         try:
             await store.engine.backend.open()
         except BaseException:
-            store.abandon()
+            store._close()
             raise
         return store

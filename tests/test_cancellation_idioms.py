@@ -53,7 +53,7 @@ class TestIdioms:
                 await until(lambda: pending.op.cancelled)
             assert not pending.done()
             work[0]()
-            with pytest.raises(akv.AkvTimeout, match=r"push 'w'.*started.*0\.001 s"):
+            with pytest.raises(akv.AkvTimeout, match=r"push of key 'w'.*0\.001 s; it has started"):
                 await pending
             assert (await patient.pull("w") == 1).all()
 

@@ -183,7 +183,7 @@ def test_expiry_names_the_operation_the_time_and_the_versions_it_waits_for() -> 
     assert house.engine.expire(queued, 0.25)
     assert house.engine.expire(waiting, 3)
     assert isinstance(queued.error, AkvTimeout)
-    assert str(queued.error) == "<push 'w' priority=0 waiting> was not done within 0.25 s"
+    assert str(queued.error) == "push of key 'w' was not done within 0.25 s; it waits for its turn, with priority 0"
     assert "not done within 3 s; it waits for version 2, 'v' is at version 1, 'w' is at version 0" in str(waiting.error)
     assert house.ear.told == [queued, waiting]
 

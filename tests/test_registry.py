@@ -171,6 +171,40 @@ def test_the_backend_gets_the_name_and_all_options(installed: list[EntryPoint]) 
     release(location, engine, line)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("", "", None),
+        ("?depth=3", "", None),
+        ("?depth=3", "?depth=3", None),
+        ("", "?depth=7", None),
+        ("?depth=3&timeout=1", "?depth=3&timeout=2", None),
+        ("?depth=3", "?depth=4", "x://name is open with depth=3, and cannot be opened with depth=4 as well"),
+        ("", "?depth=3", "is open with depth=7, and cannot be opened with depth=3"),
+        ("", "?inline=no", "is open with inline=True, and cannot be opened with inline=False"),
+    ],
+)
+def test_options_of_a_second_handle_are_those_of_the_first_or_an_error(
+    installed: list[EntryPoint], monkeypatch: pytest.MonkeyPatch, first: str, second: str, said: str | None
+) -> None:
+    mine, _ = opened("x://name")
+    opener = resolve(f"x://name{first}", {})
+    handle = share(opener)
+    monkeypatch.setenv("AKV_DEPTH", "9")  # which is about all stores, and no word about this one
+    other = resolve(f"x://name{second}", {"max_queued": None})
+    try:
+        if said is None:
+            line = share(other)[1]
+            release(other, handle[0], line)
+        else:
+            with pytest.raises(InvalidArgument, match=said):
+                share(other)
+    finally:
+        release(opener, *handle)
+    assert mine.backends[0].closed  # what was refused has left no handle
+    assert len(mine.opened) == 1
+
+
 def test_memory_with_a_name_is_shared_and_lasts_and_without_a_name_is_not() -> None:
     value = np.ones(2)
     with sync.connect("memory://test_registry") as first, sync.connect("memory://test_registry") as second:

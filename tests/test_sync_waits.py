@@ -114,7 +114,7 @@ class TestFullQueue:
         with jammed(max_queued=1) as (kv, gate):
             push = begin(kv.push, "a", ones())
             until(lambda: queued(kv) == 1)
-            with pytest.raises(akv.AkvTimeout, match=r"push 'b'.*room.*0\.003 s"):
+            with pytest.raises(akv.AkvTimeout, match=r"push of key 'b'.*room.*0\.003 s"):
                 kv.push("b", ones(), timeout=0.003)
             gate.open()
             assert push.result(PATIENCE) == 2
@@ -134,7 +134,7 @@ class TestFullQueue:
             kv._engine.cancel(op, akv.StoreClosed("withdrawn by this test"))
             with pytest.raises(akv.StoreClosed):
                 withdrawn.result(PATIENCE)
-            with pytest.raises(akv.AkvTimeout, match=r"push 'b'.*50 s"):
+            with pytest.raises(akv.AkvTimeout, match=r"push of key 'b'.*50 s"):
                 late.result(PATIENCE)
             gate.open()
 

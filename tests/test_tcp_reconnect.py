@@ -83,7 +83,7 @@ async def test_a_connection_that_always_breaks_is_given_up() -> None:
             kv = await akv.connect(f"{url}/job", reconnect=0.5)
             await kv.init("w", np.zeros(100))
             broken(server)
-            with pytest.raises(akv.ConnectionLost, match="pull 'w'"):
+            with pytest.raises(akv.ConnectionLost, match="pull of key 'w'"):
                 await kv.pull("w")
             assert proxy.count < 12
             await kv.aclose()
@@ -101,7 +101,7 @@ async def test_nothing_is_left_when_closed_while_away() -> None:
         with pytest.raises(ZeroDivisionError):
             async with kv:
                 raise ZeroDivisionError
-        with pytest.raises(akv.StoreClosed, match="push 'w'"):
+        with pytest.raises(akv.StoreClosed, match="push of key 'w'"):
             await lost
         with pytest.raises(akv.BackendUnavailable):
             await other
@@ -123,11 +123,11 @@ async def test_a_server_that_vanished() -> None:
         first._server.close()
         broken(first)
         started = time.monotonic()
-        with pytest.raises(akv.ConnectionLost, match=rf"push 'w'.*{first.url}.*restored in 0\.[123]"):
+        with pytest.raises(akv.ConnectionLost, match=rf"push of key 'w'.*{first.url}.*restored in \d\.\d s"):
             await kv.push("w", ONES)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < PATIENCE
         # It stays lost, and says so at once.
-        with pytest.raises(akv.ConnectionLost, match="pull 'w'"):
+        with pytest.raises(akv.ConnectionLost, match="pull of key 'w'"):
             await kv.pull("w")
         with pytest.raises(akv.ConnectionLost, match="'v'"):
             await kv.wait_version("v", 1)
@@ -144,7 +144,7 @@ async def test_a_server_that_was_started_anew_knows_nobody() -> None:
         await asyncio.sleep(0)
         async with serving(port=first.port) as second:
             broken(first)
-            with pytest.raises(akv.SessionExpired, match=rf"pull 'w'.*{second.url}.*started anew.*connect anew"):
+            with pytest.raises(akv.SessionExpired, match=rf"pull of key 'w'.*{second.url}.*started anew.*connect anew"):
                 await kv.pull("w")
             await kv.aclose()
             async with akv.connect(f"{second.url}/job") as fresh:
@@ -184,7 +184,7 @@ async def test_stopping_finishes_what_is_at_work() -> None:
         # All that was applied was acknowledged.
         for key in ("w", "v"):
             assert (stored(server, "job", key) == 1 + len(done)).all()
-        with pytest.raises(akv.StoreClosed, match=rf"pull 'w'.*{server.url}.*was stopped"):
+        with pytest.raises(akv.StoreClosed, match=rf"pull of key 'w'.*{server.url}.*was stopped"):
             await kv.pull("w")
         await kv.aclose()
 
@@ -230,10 +230,10 @@ async def test_a_frozen_server_is_noticed() -> None:
         os.kill(server.pid, signal.SIGSTOP)
         try:
             started = time.monotonic()
-            with pytest.raises(akv.ConnectionLost, match="pull 'w'"):
+            with pytest.raises(akv.ConnectionLost, match="pull of key 'w'"):
                 await kv.pull("w")
             # Three heartbeats without a sign of life, then the time for a new connection.
-            assert 0.4 < time.monotonic() - started < 0.6 + 0.1 + 0.3
+            assert 0.4 < time.monotonic() - started < PATIENCE / 2
             await kv.aclose()
         finally:
             os.kill(server.pid, signal.SIGCONT)
@@ -256,7 +256,7 @@ async def test_a_silent_client_is_cut_off_and_may_come_back() -> None:
         await client.greet()
         started = time.monotonic()
         await until(lambda: server.connections == 0)
-        assert 0.2 < time.monotonic() - started < 0.3 + 0.2
+        assert 0.2 < time.monotonic() - started < PATIENCE / 2
         assert [session.mouth for session in server.sessions] == [None]
         async with Stranger(server) as again:
             assert (await again.greet(resume=True)).resumed
@@ -271,10 +271,10 @@ async def test_heartbeats_keep_an_idle_connection() -> None:
 
 
 async def test_a_client_whose_loop_stood_still_does_not_blame_the_server() -> None:
-    with process(_QUICK_SERVER) as (url, _):
+    with process(_QUICK_SERVER.replace("heartbeat=0.2", "heartbeat=0.4")) as (url, _):
         async with akv.connect(f"{url}/job") as kv:
             connection = kv.engine.backend._contact.connection  # type: ignore[attr-defined]
-            time.sleep(0.5)  # noqa: ASYNC251 - that is the point; the server waits for 0.6 s
+            time.sleep(0.9)  # noqa: ASYNC251 - that is the point; the server waits for 1.2 s
             await asyncio.sleep(0.05)
             assert kv.engine.backend._contact.connection is connection  # type: ignore[attr-defined]
 

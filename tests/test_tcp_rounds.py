@@ -344,7 +344,7 @@ async def test_a_call_that_times_out_names_who_is_missing_and_where() -> None:
             for each in (kv, other):
                 await each.push("w", np.ones(1))
             with pytest.raises(
-                akv.AkvTimeout, match=rf"pull 'w'.*{server.url}.* waited 0\.[12]\d* s for ranks \[2\]"
+                akv.AkvTimeout, match=rf"pull of key 'w'.*{server.url}.* waited 0\.[12]\d* s for ranks \[2\]"
             ) as info:
                 await kv.pull("w")
             assert info.value.ranks == (2,)

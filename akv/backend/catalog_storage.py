@@ -15,6 +15,7 @@ from akv.compression import Coded, Compression, Scheme
 from akv.errors import CompressionConflict, InvalidArgument, UpdaterConflict
 from akv.optim import Optimizer
 from akv.optim.blocks import FLOATS
+from akv.optim.contrast import contrast
 from akv.optim.settings import Settings
 from akv.optim.updaters import ASSIGN, FunctionUpdater, OptimizerUpdater, State, Updater
 from akv.values.dtypes import accumulator
@@ -138,9 +139,8 @@ class CatalogStorage(Storage, CompressionStorage, Generic[U_]):
                 optimizer.prepare(dtype)
             self.set_updater(OptimizerUpdater(optimizer))
         elif current.optimizer != optimizer:
-            raise UpdaterConflict(
-                f"this store runs {current.optimizer!r}, not {optimizer!r}; set_updater('assign') first, to change it"
-            )
+            ours, theirs = contrast(current.optimizer, optimizer)
+            raise UpdaterConflict(f"this store runs {ours}, not {theirs}; set_updater('assign') first, to change it")
 
     def set_learning_rate(self, learning_rate: float) -> None:
         self._settings(f"set_learning_rate({learning_rate})").learning_rate = learning_rate

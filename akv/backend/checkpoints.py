@@ -12,6 +12,7 @@ from akv.backend.catalog_storage import CatalogStorage, Updated
 from akv.backend.saved import Capture, CheckpointStorage, Record, Restored, SavedUpdater
 from akv.backend.storage import TableStorage, Transaction
 from akv.errors import InvalidArgument, UpdaterConflict
+from akv.optim.contrast import contrast
 from akv.optim.updaters import ADD, ASSIGN, FunctionUpdater, OptimizerUpdater, Updater
 from akv.values.keys import Key
 
@@ -67,11 +68,15 @@ class CatalogCheckpoints(CatalogStorage[U_], CheckpointStorage):
                 self._catalog.check_kind(verb, record.key)
             else:
                 self._catalog.find(verb, record.key)
-        current = self._updater
-        if updater.optimizer is not None and current is not ASSIGN and _optimizer(current) != updater.optimizer:
+        current, wanted = self._updater, updater.optimizer
+        if wanted is not None and current is not ASSIGN and _optimizer(current) != wanted:
+            if isinstance(current, OptimizerUpdater):
+                theirs, ours = contrast(wanted, current.optimizer)
+            else:
+                theirs, ours = type(wanted).__name__, repr(_saved(current).name)
             raise UpdaterConflict(
-                f"{verb}: the checkpoint is of a store with {updater.optimizer!r}, and this store has "
-                f"{_optimizer(current) or _saved(current).name!r}; set_updater('assign') first, to take its optimizer"
+                f"{verb}: the checkpoint is of a store with {theirs}, and this store has {ours}; "
+                "set_updater('assign') first, to take its optimizer"
             )
 
     def begin_restore(

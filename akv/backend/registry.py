@@ -12,12 +12,14 @@ from typing import Any, Protocol
 from akv.backend.options import COMMON, Option, parse_url, settle
 from akv.backend.protocol import Backend
 from akv.engine import Engine
-from akv.errors import BackendUnavailable, UnknownStore
+from akv.errors import BackendUnavailable, InvalidArgument, UnknownStore
 from akv.scheduler import Line
 
 __all__ = ["Location", "Provider", "register", "release", "resolve", "share"]
 
 GROUP = "akv.backends"
+# The options that each handle has for itself.
+_OF_HANDLES = frozenset({"timeout"})
 
 
 class Provider(Protocol):
@@ -45,12 +47,17 @@ class Provider(Protocol):
 
 @dataclass(frozen=True)
 class Location:
-    """A URL, looked up: who opens it, and the options as they apply."""
+    """A URL, looked up: who opens it, and the options as they apply.
+
+    Attributes:
+        said: the options that the URL or an argument names; all others are defaults, or of the environment.
+    """
 
     scheme: str
     name: str
     provider: Provider
     options: Mapping[str, Any]
+    said: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
@@ -93,7 +100,8 @@ def resolve(url: str, options: Mapping[str, object]) -> Location:
     """
     scheme, name, in_url = parse_url(url)
     provider = _registered.get(scheme) or _load(scheme)
-    return Location(scheme, name, provider, settle({**COMMON, **provider.options}, options, in_url))
+    said = frozenset(name for name, value in {**in_url, **options}.items() if value is not None)
+    return Location(scheme, name, provider, settle({**COMMON, **provider.options}, options, in_url), said)
 
 
 def _claims() -> dict[str, list[EntryPoint]]:
@@ -137,6 +145,7 @@ class _Open:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.engines: dict[tuple[str, str], Engine] = {}
+        self.first: dict[tuple[str, str], Location] = {}  # what each of them was opened with
 
 
 _open = _Open()
@@ -147,7 +156,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def share(location: Location) -> tuple[Engine, Line]:
-    """Open a handle: the store of that name, if it is open, else a new one; stores without a name are never shared."""
+    """Open a handle: the store of that name, if it is open, else a new one; stores without a name are never shared.
+
+    Raises:
+        InvalidArgument: the store is open with other options, or its provider refuses them. BackendUnavailable.
+    """
     place = (location.scheme, location.name)
     with _open.lock:
         engine = _open.engines.get(place) if location.shared else None
@@ -155,8 +168,20 @@ def share(location: Location) -> tuple[Engine, Line]:
             backend = location.provider.open(location.name, location.options)
             engine = Engine(backend, inline=location.options["inline"])
             if location.shared:
-                _open.engines[place] = engine
+                _open.engines[place], _open.first[place] = engine, location
+        else:
+            _check_options(location, _open.first[place])
         return engine, engine.open_line()
+
+
+def _check_options(location: Location, first: Location) -> None:
+    """Raise InvalidArgument for an option that the store, which is open already, does not have."""
+    for name in sorted(location.said - _OF_HANDLES):
+        if location.options[name] != first.options[name]:
+            raise InvalidArgument(
+                f"{location.text} is open with {name}={first.options[name]!r}, and cannot be opened with "
+                f"{name}={location.options[name]!r} as well; leave the option out, or take another name"
+            )
 
 
 def release(location: Location, engine: Engine, line: Line) -> None:

@@ -84,8 +84,11 @@ class Operation:
         """What the caller gets, from what the transactions committed to."""
         return None
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
+        """The verb and its keys, for the texts of errors."""
         keys = self.awaited
         names = ", ".join(map(repr, keys[:3])) + (f", ... ({len(keys)} keys)" if len(keys) > 3 else "")
-        where = f" {names} priority={self.priority}" if names else ""
-        return f"<{self.verb}{where} {self.state.value}>"
+        return f"{self.verb} of key{'s' if len(keys) > 1 else ''} {names}" if names else self.verb
+
+    def __repr__(self) -> str:
+        return f"<{self}, priority {self.priority}, {self.state.value}>"

@@ -121,6 +121,9 @@ class Barrier(_Fence):
         self.name = name
         super().__init__()
 
+    def __str__(self) -> str:
+        return f"barrier {self.name!r}" if self.name else self.verb
+
 
 class ListKeys(_Fence):
     verb = "keys"

@@ -153,7 +153,7 @@ class CancellationTests(Hooks):
     async def test_a_blocking_call_that_runs_out_of_time_is_withdrawn(self, subject: Subject, kv: akv.KVStore) -> None:
         blocking = subject.open_blocking()
         async with held(subject, kv):
-            with pytest.raises(akv.AkvTimeout, match=r"push 'gate'.*0\.01 s"):
+            with pytest.raises(akv.AkvTimeout, match=r"push of key 'gate'.*0\.01 s"):
                 blocking.push("gate", array(seed=1), timeout=0.01)
         await kv.push("gate", array(seed=2))
         await subject.check("gate", array(seed=2), version=3)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from akv.backend.protocol import Report
-from akv.errors import AkvError, StoreClosed, WorkerLost
+from akv.errors import AkvError, StoreClosed
 from akv.job import Wishes
 from akv.operations import Load, Operation, Save
 from akv.scheduler import Budget
@@ -25,9 +25,6 @@ __all__ = ["TcpBackend"]
 
 # Seconds in which a server has to answer that it knows of a client's leaving.
 _PARTING = 1.0
-# Seconds in which it may say whom a call has waited for whose time is over.
-_LAST_WORD = 0.25
-_WORKER_LOST = w.code_of(WorkerLost())
 
 Done = Callable[[Operation], None]
 

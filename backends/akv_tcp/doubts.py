@@ -39,7 +39,7 @@ def refuse(op: ops.Push, stored: Sequence[w.Entry]) -> None:
         for out in outs:
             check_shape(op.verb, key, out.shape, entry.shape)
             check_cast(op.verb, key, dtype, out.dtype)
-    raise ProtocolError(f"{op!r}: the server did not say what is stored")
+    raise ProtocolError(f"{op}: the server did not say what is stored")
 
 
 def _can_be_cast(value: Value, out: Value) -> bool:

@@ -81,7 +81,7 @@ class Errand:
 
     def _give_up(self) -> None:
         """Nothing may be sent any more when the operation is over."""
-        self.cut_short(AkvError(f"{self._op!r} has failed"))
+        self.cut_short(AkvError(f"{self._op} has failed"))
         for exchange in self._pending():
             exchange.join()
 

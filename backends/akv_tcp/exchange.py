@@ -44,7 +44,7 @@ class Exchange(Operation):
         """Wait for its end, in another thread than the loop's. Raises StoreClosed: the loop is gone."""
         while not self._over.wait(_LOOK):
             if self._loop.is_closed():
-                raise StoreClosed(f"{self!r}: the event loop was closed meanwhile")
+                raise StoreClosed(f"{self}: the event loop was closed meanwhile")
 
     def wait(self) -> None:
         """Wait for its end, and raise the error that it ended with."""
@@ -59,7 +59,7 @@ class Exchange(Operation):
             found = self.data[0]
             if isinstance(found, (bytes, bytearray, memoryview)):
                 return memoryview(found)
-        raise ProtocolError(f"{self!r}: the server's answer brings no bytes")
+        raise ProtocolError(f"{self}: the server's answer brings no bytes")
 
-    def __repr__(self) -> str:
-        return repr(self._op)
+    def __str__(self) -> str:
+        return str(self._op)

@@ -35,11 +35,13 @@ class Vigils:
     Args:
         send: sends a message to the server, or does nothing while there is no connection.
         arrive: called once for each operation, when what it waits for is there or, with an error, will not come.
+        error: what an operation ends with that the server answers so.
     """
 
-    def __init__(self, send: Callable[[w.Message], None], arrive: Arrive) -> None:
+    def __init__(self, send: Callable[[w.Message], None], arrive: Arrive, error: Callable[[w.Error], AkvError]) -> None:
         self._send = send
         self._arrive = arrive
+        self._error = error
         self._count = 0
         self._by_op: dict[Operation, _Vigil] = {}
         self._by_number: dict[int, _Vigil] = {}
@@ -66,7 +68,7 @@ class Vigils:
             return
         request = vigil.requests.pop(message.request)
         if isinstance(message, w.Error):
-            self._end(vigil, w.error_from(message.code, message.text))
+            self._end(vigil, self._error(message))
             return
         asked, op = request.entries[0], vigil.op
         if asked.key is not None:
@@ -91,7 +93,7 @@ class Vigils:
     def give_up(self, error: AkvError) -> None:
         """There will be no answers."""
         for vigil in list(self._by_op.values()):
-            self._end(vigil, type(error)(f"{vigil.op!r}: {error}"))
+            self._end(vigil, type(error)(f"{vigil.op}: {error}"))
 
     def _end(self, vigil: _Vigil, error: AkvError | None) -> None:
         del self._by_op[vigil.op]
