@@ -164,10 +164,12 @@ def _place(frame: FrameType | None) -> str:
 
 async def _serve() -> None:
     from akv_tcp.hosting import host
+    from akv_tcp.serve import calm_collector
     from akv_tcp.server import Server
 
     server = Server(host("memory://"))
     name, port = await server.start("127.0.0.1", 0)
+    calm_collector()  # as `akv serve` does
     print(f"tcp://{name}:{port}", flush=True)
     ticks = _Ticks()
     asyncio.get_running_loop().add_reader(sys.stdin, ticks.report)
