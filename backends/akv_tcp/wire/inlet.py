@@ -33,7 +33,7 @@ class Inlet:
         self._direct = False
 
     def offer(self, amid: bool) -> memoryview:
-        """Memory, never empty, for the next bytes; `amid`: slices are coming. Raises InvalidArgument if none is free."""
+        """Memory, never empty, for the next bytes; `amid`: slices come. Raises InvalidArgument when none is free."""
         self._direct = self._into is not None and self.left >= DIRECT
         if self._into is not None and self._direct:
             offered = self._into[:BATCH]
