@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from akv.errors import InvalidArgument
 
 from .limits import BATCH
@@ -27,7 +29,7 @@ class Inlet:
     __slots__ = ("_direct", "_into", "_offered", "buffer", "left", "start", "stop")
 
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(RECEIVE))
+        self.buffer = np.empty(RECEIVE, np.uint8).data  # a bytearray would write zeros to all of its pages
         self.start = self.stop = self.left = self._offered = 0
         self._into: memoryview | None = None
         self._direct = False
