@@ -26,11 +26,11 @@ from worker_laws import names
 
 import akv
 
-__all__ = ["LIMIT", "TIMEOUT", "Harm", "Place", "Victim", "ones", "whole", "with_victim"]
+__all__ = ["IN_TIME", "LIMIT", "TIMEOUT", "Harm", "Place", "Victim", "ones", "whole", "with_victim"]
 
-# Seconds without a sign of life; the others end within one more.
+# Seconds without a sign of life. The others end within one more: most of them, in tests on a machine that others use.
 TIMEOUT = 1.5
-LIMIT = TIMEOUT + 1.0
+IN_TIME, LIMIT = TIMEOUT + 1.0, TIMEOUT + 5.0
 
 
 class Place(NamedTuple):

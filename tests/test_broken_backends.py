@@ -23,6 +23,9 @@ class Recorder:
         self.counts: dict[str, Counter[tuple[str, str]]] = {"passed": Counter(), "failed": Counter()}
         self.texts: dict[tuple[str, str], str] = {}
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.option.tbstyle = "native"  # or half of the time goes into showing code that is broken on purpose
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed or report.when == "call":
             self.counts.get(report.outcome, Counter())[_place(report.nodeid)] += 1

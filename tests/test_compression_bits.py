@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import compression_cases as cases
 import numpy as np
 import pytest
@@ -83,12 +85,18 @@ def test_bit_for_bit_as_the_model(codec, model, grads, threshold) -> None:
 
 @pytest.mark.parametrize(("codec", "model"), MODELS)
 def test_across_the_blocks_of_a_large_tensor(codec, model) -> None:
-    grad, residual = cases.normal(2 * 131_072 + 45), cases.normal(2 * 131_072 + 45, seed=1)
-    expected, sent, rest = model(grad, residual, 0.5)
+    grad, residual, (expected, sent, rest) = large(model)
+    residual = residual.copy()
     packed = encode(codec(), grad, residual)
     assert packed == expected
     assert np.array_equal(residual, np.array(rest, np.float32))
     assert np.array_equal(decode(codec(), packed, grad.size), np.array(sent, np.float32))
+
+
+@cache  # two seconds for each model
+def large(model):
+    grad, residual = cases.normal(2 * 131_072 + 45), cases.normal(2 * 131_072 + 45, seed=1)
+    return grad, residual, model(grad, residual, 0.5)
 
 
 def test_nan_and_infinity_are_not_carried() -> None:

@@ -29,6 +29,7 @@ def test_the_accuracy_is_within_one_percent_of_dense() -> None:
         page = training()
     finally:
         sys.path[:] = path
-    reached = {name: page.train(spec, page.STEPS, page.STEPS)[-1][1] for name, spec in page.SPECS.items()}
+    steps = page.STEPS // 2  # by then none gets any better
+    reached = {name: page.train(spec, steps, steps)[-1][1] for name, spec in page.SPECS.items()}
     assert reached["dense"] > 0.95
     assert {name for name, share in reached.items() if share < reached["dense"] - 0.01} == set()

@@ -15,6 +15,8 @@ from akv.optim import LAMB, LARS, SGD, AdaDelta, AdaGrad, Adam, AdamW, Ftrl, RMS
 from akv.testing.samples import DTYPES, array
 from akv_cupy import arithmetic, compressed, kernels, updating
 
+# Arithmetic knows no loop.
+one_loop = pytest.mark.asyncio(loop_factories=["asyncio"])
 SHAPE = (7, 33)
 FLOATS = [dtype for dtype in DTYPES if dtype.name in ("float16", "bfloat16", "float32", "float64")]
 URL = "simulated://0,1/arithmetic"
@@ -43,6 +45,7 @@ async def agree(both: tuple[akv.KVStore, akv.KVStore], key: str, *, exact: bool 
         np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=tolerance, atol=tolerance)
 
 
+@one_loop
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("count", [1, 5, 20])
 async def test_sums(both: tuple[akv.KVStore, akv.KVStore], dtype: Any, count: int) -> None:
@@ -57,6 +60,7 @@ async def test_sums(both: tuple[akv.KVStore, akv.KVStore], dtype: Any, count: in
     await agree(both, "w", exact=True)
 
 
+@one_loop
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(
     "optimizer",
@@ -95,6 +99,7 @@ def numbers(optimizer: Any) -> dict[str, Any]:
     return {name: value for name, value in optimizer.to_dict().items() if name not in ("name", "lr_mult", "wd_mult")}
 
 
+@one_loop
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(
     "spec", [{"type": "1bit"}, {"type": "2bit", "threshold": 0.5}, {"type": "int8"}, {"type": "fp16"}, {"type": "bf16"}]

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from covering import pairs
 
 import akv
 from akv.backend.registry import register
@@ -36,8 +37,9 @@ def file_of(url: str, key: Key) -> Path:
 
 class TestNpy(BackendTests):
     lasting = True
-    # Both loops are the business of test_memory_backend.py, and a disk takes its time.
+    # Loops and faces are the business of test_memory_backend.py, and a disk takes its time: each test through one.
     loops = ("asyncio",)
+    repeats = staticmethod(pairs)
 
     @pytest.fixture(params=[ASYNC_QUEUED, BLOCKING_QUEUED], ids=str)
     def face(self, request: pytest.FixtureRequest) -> Face:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from covering import pairs
 
 from akv.backend import registry
 from akv.testing import BackendTests
@@ -16,6 +17,7 @@ from akv_memory.storage import MemoryStorage
 
 class TestMemory(BackendTests):
     lasting = True
+    repeats = staticmethod(pairs)
 
     def url(self, folder: Path) -> str:
         return f"memory://{folder}"

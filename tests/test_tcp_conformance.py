@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from covering import pairs
 from tcp_cases import TAKES_ALL, Here, process, stored
 
 import akv
 from akv import sync
 from akv.optim import updaters
 from akv.optim.updaters import FunctionUpdater
+from akv.portal import Portal
 from akv.testing import BackendTests
 from akv.testing.cancellation import CancellationTests
 from akv.testing.faces import ASYNC_QUEUED, BLOCKING_QUEUED, Face
@@ -43,27 +45,64 @@ class TwoFaces(Hooks):
         return found
 
 
+class Witness:
+    """Clients that look at the jobs of a server and tidy them up, all on one loop."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._portal = Portal("akv-witness")
+        self._handles: dict[str, akv.KVStore] = {}
+
+    def pull(self, url: str, key: Key) -> np.ndarray:
+        async def pull() -> np.ndarray:
+            found: np.ndarray = await (await self._handle(url)).pull(key)
+            return found
+
+        return self._portal.run(pull())
+
+    def forget(self, url: str) -> None:
+        async def forget() -> None:
+            async with await self._handle(url) as kv:
+                del self._handles[url]
+                await kv.delete(await kv.keys())
+
+        self._portal.run(forget())
+
+    def close(self) -> None:
+        self._portal.close()
+
+    async def _handle(self, url: str) -> akv.KVStore:
+        if url not in self._handles:
+            self._handles[url] = await akv.connect(url)
+        return self._handles[url]
+
+
+@pytest.fixture(scope="module")
+def witness(address: str) -> Iterator[Witness]:
+    witness = Witness(address)
+    yield witness
+    witness.close()
+
+
 class TestTcp(TwoFaces, BackendTests):
     lasting = True
     calls_functions = False
+    repeats = staticmethod(pairs)
 
     @pytest.fixture(autouse=True)
-    def _server(self, address: str) -> None:
-        self._address = address
-        self._witnesses: dict[str, sync.KVStore] = {}
+    def _server(self, witness: Witness, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The blocking face has a loop of its own, here of the kind of the test's."""
+        self._witness = witness
+        monkeypatch.setenv("AKV_UVLOOP", "1" if "[uvloop" in request.node.name else "0")
 
     def url(self, folder: Path) -> str:
-        return f"{self._address}{folder}"
+        return f"{self._witness.address}{folder}"
 
     def peek(self, url: str, key: Key) -> np.ndarray:
-        if url not in self._witnesses:
-            self._witnesses[url] = sync.connect(url)
-        found: np.ndarray = self._witnesses[url].pull(key)
-        return found
+        return self._witness.pull(url, key)
 
     def forget(self, url: str) -> None:
-        with self._witnesses.pop(url, None) or sync.connect(url) as witness:
-            witness.delete(witness.keys())
+        self._witness.forget(url)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +141,8 @@ def _by_name(handle: Any) -> Any:
 
 
 class TestTcpHere(TwoFaces, UpdaterTests, OrderTests, CancellationTests):
+    repeats = staticmethod(pairs)
+
     @pytest.fixture(autouse=True)
     def _server(self, here: Here) -> None:
         self._here = here

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 import pytest
-from tcp_cases import PATIENCE, QUICK, process, serving
+from tcp_cases import PATIENCE, QUICK, process, serving, until
 from tcp_proxy import Proxy, fates
 from test_tcp_once import Forgetful, one
 
@@ -95,9 +95,13 @@ class Twice(Forgetful):
 async def test_a_server_that_forgets_is_found_out() -> None:
     Twice.count = 0
     async with serving(QUICK, new_session=Twice) as server:
+        pushing = asyncio.create_task(push_all(server.port, 2 * SIZE, PATIENCE))
+        await until(lambda: Twice.count or pushing.done())
+        await asyncio.wait([pushing], timeout=0.5)
+        pushing.cancel()
         try:
-            _, found, versions = await push_all(server.port, 2 * SIZE, 5.0)
-        except (akv.AkvError, TimeoutError):
+            _, found, versions = await pushing
+        except (akv.AkvError, asyncio.CancelledError):
             assert Twice.count, "else something is wrong with the test"
             return  # who counts twice in a round leaves the others waiting for the last
         assert (found != WORKERS).any() or set(versions) != {1 + SIZE}, "so the test above proves nothing"

@@ -37,7 +37,7 @@ class Forgetful(Session):
 async def push_all(proxy: Proxy, pushes: int) -> list[np.ndarray]:
     """Push each element once, small and large values mixed; return what the client sees in the end."""
     keys = [f"w{place}" for place in range(0, pushes, SIZE)]
-    async with proxy.run() as url, asyncio.timeout(PATIENCE * pushes / 1000):
+    async with proxy.run() as url, asyncio.timeout(PATIENCE + PATIENCE * pushes / 1000):
         async with akv.connect(f"{url}/job") as kv:
             await kv.init([*keys, "large"], [np.zeros(SIZE, np.uint8)] * len(keys) + [np.zeros(LARGE, np.uint8)])
             await kv.set_updater("add")

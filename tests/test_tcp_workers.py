@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from tcp_cases import PATIENCE
-from tcp_harm import LIMIT, TIMEOUT, Harm, Place, Victim, ones, whole, with_victim
+from tcp_harm import IN_TIME, LIMIT, TIMEOUT, Harm, Place, Victim, ones, whole, with_victim
 from worker_laws import stays
 
 import akv
@@ -22,6 +22,7 @@ class TestKilled(Harm):
         """All at a time: one after the other they would take a minute."""
         policies = ["abort", "drop"] * (KILLS // 2)
         waited = await asyncio.gather(*[self._kill(place, phase, policy) for policy in policies])
+        assert np.median(waited) <= IN_TIME
         assert max(waited) <= LIMIT
 
     async def _kill(self, place: Place, phase: str, policy: str) -> float:
@@ -59,7 +60,7 @@ class TestKilled(Harm):
                 seen.append(whole(await kv.pull("w")))
             # The two pushes that were accepted count, the one that was held does not.
             assert seen == [3.0, 3.0, 2.0, 2.0, 2.0]
-            assert time.monotonic() - start < TIMEOUT / 2
+            assert time.monotonic() - start < TIMEOUT  # not one of them had to wait for it to be lost again
 
     async def test_wait_waits_for_somebody_to_take_the_place(self, place: Place) -> None:
         async with with_victim("dies", place, "half-sent", "wait") as (kv, victim, url):
@@ -97,6 +98,6 @@ class TestKilled(Harm):
                     await kv.push("w", ones())
                     assert whole(await kv.pull("w")) == 3.0
                     await again.ended()
-                    assert time.monotonic() - start < PATIENCE / 4
+                    assert time.monotonic() - start < PATIENCE
                 finally:
                     again.end()
