@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tcp_cases import _SERVE, QUICK, Running, Stranger, engine, process, rounds, serving, until
-from tcp_proxy import Fate, Proxy
+from tcp_proxy import CALM, Fate, Proxy
 from worker_laws import WorkerLaws, gradient, names, stays
 
 import akv
@@ -21,9 +22,11 @@ from akv import sync
 from akv.backend.registry import register
 from akv.cli import main
 from akv.job import Settings, Wishes
+from akv.optim import sum_into
 from akv_tcp import wire as w
 from akv_tcp.agreed import rules, wishes_of
 from akv_tcp.hosting import host_rounds
+from akv_tcp.payloads import pack
 from akv_tcp.server import Server
 from akv_tcp.terms import Terms
 
@@ -94,6 +97,121 @@ async def test_results_are_the_bits_of_every_run_and_of_one_process(address: str
     for seen in itertools.chain.from_iterable(runs):
         for value, bits in zip(seen, expected, strict=True):
             np.testing.assert_array_equal(value, bits, strict=True)
+
+
+# -- contributions that come in slices ------------------------------------------------------------------------
+
+# 1.5 MiB: three slices.
+LARGE = 393_216
+
+
+@contextlib.asynccontextmanager
+async def workers(server: Running, number: int, dtype: Any = np.float32) -> AsyncIterator[list[akv.KVStore]]:
+    """The workers of a job with a large key."""
+    url = f"{server.url}/{next(names)}?workers={number}&timeout=20"
+    async with contextlib.AsyncExitStack() as stack:
+        handles = [await stack.enter_async_context(akv.connect(url, rank=rank)) for rank in range(number)]
+        await asyncio.gather(*[kv.init("w", np.zeros(LARGE, dtype)) for kv in handles])
+        yield handles
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.float16, ml_dtypes.bfloat16])
+async def test_slices_of_several_workers_are_summed_to_the_bit(number: int, dtype: Any) -> None:
+    chance = random.Random(number)
+    async with serving() as server, workers(server, number, dtype) as handles:
+        for step in range(3):
+            parts = [gradient(rank, step, LARGE, dtype) for rank in range(number)]
+            expected = np.empty_like(parts[0])
+            sum_into(expected, parts)
+            ranks = chance.sample(range(number), number)
+            calls = {rank: handles[rank].pushpull("w", parts[rank]) for rank in ranks}
+            await asyncio.gather(*calls.values())
+            for call in calls.values():
+                assert (await call).tobytes() == expected.tobytes()
+            assert (await handles[0].pull("w")).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("place", [0, LARGE // 2, LARGE - 1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_what_is_not_finite_is_refused_to_its_sender_and_in_no_sum(
+    place: int, bad: float, order: tuple[int, int]
+) -> None:
+    ones = np.ones(LARGE, np.float32)
+    poisoned = ones.copy()
+    poisoned[place] = bad
+    async with serving() as server, workers(server, 2) as handles:
+        good, other = [handles[rank] for rank in order]
+        waiting = good.pushpull("w", ones)
+        with pytest.raises(akv.NonFinite, match="1 of its elements"):
+            await other.push("w", poisoned)
+        assert not waiting.done()
+        await other.push("w", 2 * ones)
+        assert ((await waiting) == 3).all()
+        # What overflows only as a sum is nobody's fault.
+        most = np.full(LARGE, np.finfo(np.float32).max)
+        await asyncio.gather(good.push("w", most), other.push("w", most))
+        assert np.isinf(await good.pull("w")).all()
+
+
+async def test_a_push_that_is_cut_off_leaves_nothing_in_the_sum() -> None:
+    ones = np.ones(LARGE, np.float32)
+    async with serving() as server, Stranger(server) as other:
+        async with akv.connect(f"{server.url}/job?workers=2&rank=0&timeout=20") as kv:
+            await kv.init("w", 0 * ones)
+            await other.greet(client=bytes([1]) * 16)
+            waiting = kv.pushpull("w", ones)
+            await until(lambda: any(peer.connection.count > 2 * ones.nbytes for peer in server._peers))
+            for number in (2, 3):
+                entry, data = pack("w", 7 * ones)
+                other.sender.put(w.Push(number, entries=(entry,), data=(data,)))
+                await other.send_bytes(b"".join(other.sender.next_batch()))
+                await until(lambda: any(peer.connection.decoder.reserved > 0 for peer in server._peers))
+                assert other.sender.withdraw(number) is w.Withdrawn.CUT
+                await other.send()
+            entry, data = pack("w", 2 * ones)
+            await other.send(w.Push(4, entries=(entry,), data=(data,)))
+            assert ((await waiting) == 3).all()
+
+
+async def test_a_key_that_is_deleted_meanwhile_takes_the_sum_with_it() -> None:
+    ones = np.ones(LARGE, np.float32)
+    async with serving() as server, workers(server, 2) as (first, second):
+        waiting = first.pushpull("w", ones)
+        await until(lambda: any(peer.connection.count > 2 * ones.nbytes for peer in server._peers))
+        await second.delete("w")
+        with pytest.raises(akv.KeyNotFound):
+            await waiting
+        await asyncio.gather(*[kv.init("w", 0 * ones) for kv in (first, second)])
+        await asyncio.gather(first.push("w", 5 * ones), second.push("w", 2 * ones))
+        assert ((await first.pull("w")) == 7).all()
+
+
+async def test_who_is_lost_is_in_the_sum_if_the_contribution_was_whole() -> None:
+    ones = np.ones(LARGE, np.float32)
+    async with serving() as server:
+        url = f"{server.url}/job?workers=3&on_worker_loss=drop&timeout=20"
+        async with akv.connect(url) as first, akv.connect(url) as second, akv.connect(url) as third:
+            await asyncio.gather(*[kv.init("w", 0 * ones) for kv in (first, second, third)])
+            await third.push("w", 4 * ones)
+            job = server.jobs._rounds["job"]
+            job.lose(next(session for session, worker in job._workers.items() if worker.rank == third.rank))
+            for expected in (7, 3):
+                await asyncio.gather(first.push("w", ones), second.push("w", 2 * ones))
+                assert ((await first.pull("w")) == expected).all()
+
+
+async def test_what_is_sent_again_after_a_break_is_summed_once() -> None:
+    fates = itertools.chain([Fate("cut", True, LARGE * share) for share in (2, 5, 7, 9, 11)], itertools.repeat(CALM))
+    ones = np.ones(LARGE, np.float32)
+    async with serving(QUICK) as server, Proxy(server.port, fates).run() as way:
+        place = f"/{next(names)}?workers=2&timeout=20"
+        async with akv.connect(way + place, rank=1) as cut, akv.connect(server.url + place) as kv:
+            await asyncio.gather(cut.init("w", 0 * ones), kv.init("w", 0 * ones))
+            for step in range(4):
+                await asyncio.gather(cut.push("w", (step + 1) * ones), kv.push("w", 10 * ones))
+                assert ((await cut.pull("w")) == 11 + step).all()
 
 
 async def test_workers_of_both_faces_meet(address: str) -> None:
