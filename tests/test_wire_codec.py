@@ -162,6 +162,19 @@ def test_thousands_of_keys_take_a_few_frames(step: int) -> None:
     assert list(map(plain, events)) == [plain(message)]
 
 
+def test_each_of_those_frames_is_told() -> None:
+    client, server = pair()
+    entries = tuple(w.Entry(f"encoder.layer.{i:04}.weight") for i in range(2000))
+    frames = len(w.Encoder(client.link).encode(w.Pull(3, entries=entries)).frames)
+    stream = sent(client, w.Pull(3, entries=entries))
+    server.decoder.get_buffer()[: len(stream)] = stream
+    server.decoder.buffer_updated(len(stream))
+    *parts, message = server.events()
+    assert parts == [w.Part(3)] * (frames - 1)
+    assert frames > 2
+    assert message == w.Pull(3, entries=entries, data=[None] * len(entries))
+
+
 @given(st.lists(st.integers(0, 40_000), min_size=1, max_size=60), st.integers(1, 1000))
 @settings(max_examples=40)
 @example([40_000] * 40, 10)

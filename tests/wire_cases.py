@@ -60,7 +60,7 @@ class End:
         return found
 
     def feed(self, data: bytes, step: int = 1 << 62) -> list[w.Event]:
-        """Everything that comes of these bytes, given in steps of at most that many."""
+        """What comes of these bytes, given in steps of at most that many; without the Parts."""
         found: list[w.Event] = []
         position = 0
         while position < len(data):
@@ -69,7 +69,7 @@ class End:
             buffer[:size] = data[position : position + size]
             self.decoder.buffer_updated(size)
             position += size
-            found += self.events()
+            found += [event for event in self.events() if not isinstance(event, w.Part)]
         return found
 
 

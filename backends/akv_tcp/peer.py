@@ -13,8 +13,9 @@ from .payloads import staging
 from .progress import Progress
 from .pulse import Pulse
 from .room import Room, Share
-from .session import Session, charge_of
+from .session import Session
 from .terms import Terms
+from .work import charge_of
 
 __all__ = ["Peer", "Reception"]
 
@@ -91,6 +92,8 @@ class Peer:
                 self._take(event)
             case w.Slice():
                 return
+            case w.Part():
+                return
             case w.Heartbeat():
                 if self._pulse is not None:
                     self._pulse.heard(event)
@@ -117,6 +120,8 @@ class Peer:
         if session.mouth is not None:
             session.mouth.displace()
         session.mouth = self
+        if session.preparing:
+            self.hold()
         self._resumed = hello.resume
         self._greeting.cancel()
         welcome = self._reception.welcome(session, hello)
@@ -156,7 +161,7 @@ class Peer:
 
     # -- what goes --------------------------------------------------------------------------------------------
 
-    def say(self, message: w.Message, priority: int) -> None:
+    def say(self, message: w.Message | w.Outgoing, priority: int) -> None:
         """Send an answer."""
         connection, request = self.connection, getattr(message, "request", 0)
         if not connection.open:
@@ -179,6 +184,15 @@ class Peer:
     def withdraw(self, request: int) -> w.Withdrawn:
         """Stop sending an answer."""
         return self.connection.withdraw(request)
+
+    def hold(self) -> None:
+        """Read no more requests, until `go_on`."""
+        self.connection.hold()
+
+    def go_on(self) -> None:
+        """Read the next requests."""
+        self._slow_down()
+        self.connection.go_on()
 
     def displace(self) -> None:
         """The client is on another connection now."""
@@ -245,11 +259,12 @@ class Peer:
         connection, stall = self.connection, self._terms.stall
         if not connection.open:
             return
-        announced = connection.decoder.reserved if connection.listening else 0
+        decoder = connection.decoder
+        announced = decoder.reserved + decoder.unread if connection.listening else 0
         taken = connection.sent - connection.unsent
         left = connection.unsent + connection.sender.backlog
         if self._sending.standstill(now, connection.count, announced) > stall:
-            text = f"of a message of which {announced} bytes were announced, too little came for {stall:g} s"
+            text = f"of a message of which {announced} bytes were announced or here, too little came for {stall:g} s"
             connection.fail(ProtocolError(text))
         elif self._taking.standstill(now, taken, left) > stall:
             text = f"of {left} bytes of answers, too little was taken for {stall:g} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 from akv import operations as ops
@@ -24,6 +25,8 @@ __all__ = ["answer", "bound", "expected", "operation", "refusal"]
 
 # Below this a copy costs less than the snapshot, which makes the next write go to fresh memory.
 _COPIED_NBYTES = 64 * 1024
+# That holds for each of several, as long as the store copies them at once.
+_COPIED_KEYS = 32
 # Of those that were waited for in vain, an error names so many.
 _RANKS = 1024
 
@@ -125,7 +128,7 @@ def _outcome(request: w.Request, op: ops.Operation) -> tuple[tuple[w.Entry, ...]
     result = op.result if op.selection.many else [op.result]
     match request:
         case w.Push():
-            return tuple([w.Entry(None, 0, 0, (), 0, 0, 0, 0, version) for version in result]), ()
+            return w.bare_entries(repeat(None), result), ()
         case w.PushPull() | w.Pull():
             return _packed(result)
         case w.Rows():
@@ -158,13 +161,13 @@ def _push(request: w.Push) -> ops.Push:
     donate = max([entry.nbytes for entry in entries], default=0) >= w.INLINE
     if len(entries) == 1 and not donate:
         return ops.Push(entries[0].key, value_from(entries[0], request.data[0]), request.priority)
-    return ops.Push(_keys(entries), _groups(request), request.priority, donate)
+    return ops.Push(_keys(entries), _values(request), request.priority, donate)
 
 
 def _pushpull(request: w.PushPull, backend: Any) -> ops.PushPull:
     keys = _keys(request.entries)
-    op = ops.PushPull(keys, _groups(request), None, request.priority, donate=True)
-    if backend.capabilities["snapshots"] and sum([entry.nbytes for entry in request.entries]) > _COPIED_NBYTES:
+    op = ops.PushPull(keys, _values(request), None, request.priority, donate=True)
+    if backend.capabilities["snapshots"] and _is_large(sum([entry.nbytes for entry in request.entries]), len(keys)):
         op.read = ops.Snapshot(keys)
     return op
 
@@ -172,7 +175,7 @@ def _pushpull(request: w.PushPull, backend: Any) -> ops.PushPull:
 def _pull(request: w.Pull, backend: Any) -> ops.Operation:
     keys = _keys(request.entries)
     op: ops.Operation = ops.Pull(keys[0] if len(keys) == 1 else keys, None, request.priority)
-    if backend.capabilities["snapshots"] and backend.size(op) > _COPIED_NBYTES:
+    if backend.capabilities["snapshots"] and _is_large(backend.size(op), len(keys)):
         # Sent from the store's own memory: the next write goes elsewhere while the snapshot lives.
         op = ops.Snapshot(keys)
         op.priority = request.priority
@@ -180,6 +183,10 @@ def _pull(request: w.Pull, backend: Any) -> ops.Operation:
     if version:
         op.min_version = version
     return op
+
+
+def _is_large(nbytes: int, count: int) -> bool:
+    return nbytes > _COPIED_NBYTES * min(count, _COPIED_KEYS)
 
 
 def _keys(entries: Sequence[w.Entry]) -> list[Key]:
@@ -200,10 +207,6 @@ def _wanted_rows(request: w.Rows) -> dict[Key, list[Value]]:
 
 def _values(request: w.Batch) -> list[Value]:
     return list(map(value_from, request.entries, request.data))
-
-
-def _groups(request: w.Batch) -> list[list[Value]]:
-    return [[value] for value in _values(request)]
 
 
 def _described(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from akv.backend.crew import Crew
 from akv.errors import QueueFull
 
 from .depot import Depot
@@ -22,6 +23,7 @@ class Room:
         waiting: the shares that were refused, the longest waiting first.
         backlog: bytes of answers that all clients together have not taken.
         depot: what is there for saves and loads; twice as much as for requests, since a load is a whole store.
+        aside: a thread for what would hold the loop up. One: each more would make the loop wait longer for its turn.
     """
 
     def __init__(self, total: int) -> None:
@@ -30,6 +32,7 @@ class Room:
         self.waiting: dict[Share, None] = {}
         self.backlog = 0
         self.depot = Depot(2 * total)
+        self.aside = Crew("akv-server", 1)
 
     def backlog_of_one(self, most: int) -> int:
         """The bytes of answers that one client may leave untaken: `most`, or little while all leave too much."""
@@ -65,6 +68,11 @@ class Share:
     def depot(self) -> Depot:
         """The server's."""
         return self._room.depot
+
+    @property
+    def aside(self) -> Crew:
+        """The same."""
+        return self._room.aside
 
     @property
     def most(self) -> int:

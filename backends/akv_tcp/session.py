@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
-from collections.abc import Sequence
 from typing import Protocol
 
 from akv import operations as ops
@@ -16,14 +14,14 @@ from akv.operations import Operation
 from . import wire as w
 from .brief import brief_answer, brief_operation
 from .questions import REPEATABLE
-from .requests import answer, bound, expected, operation, refusal
+from .records import Record
+from .requests import bound, operation, refusal
 from .room import Share
-from .slots import SLOTS, is_later, slot_of
+from .slots import HALF, SLOTS, is_later, slot_of
 from .transfers import TRANSFERS, Transfers
+from .work import Work, charge_of
 
-__all__ = ["Mouth", "Session", "charge_of"]
-
-_FEW = 16
+__all__ = ["Mouth", "Session"]
 
 
 class Mouth(Protocol):
@@ -34,12 +32,20 @@ class Mouth(Protocol):
         """The loop's time at which the client was last heard of, or now where nobody listens."""
         ...
 
-    def say(self, message: w.Message, priority: int) -> None:
+    def say(self, message: w.Message | w.Outgoing, priority: int) -> None:
         """Send an answer, or drop it where the connection has ended. Raises InvalidArgument: it cannot be sent."""
         ...
 
     def withdraw(self, request: int) -> w.Withdrawn:
         """Stop sending an answer."""
+        ...
+
+    def hold(self) -> None:
+        """Bring no more requests, until `go_on`."""
+        ...
+
+    def go_on(self) -> None:
+        """Bring the next requests."""
         ...
 
     def displace(self) -> None:
@@ -57,9 +63,11 @@ class Session:
         crowd: how many requests are being carried out, without those that wait for versions.
         owed: bytes that their answers will bring, as far as is known.
         reads_only: whether only requests that change nothing are carried out.
+        preparing: a thread is making the operation of a large request. None that comes after it must be taken before
+            that is in its place, whatever connection it comes on.
     """
 
-    reads_only = False
+    reads_only = preparing = False
 
     def __init__(self, job: str, client: bytes, engine: Engine) -> None:
         self.place = (job, client)
@@ -69,8 +77,8 @@ class Session:
         self.loop = asyncio.get_running_loop()
         self.away_since = self.last_heard = self.loop.time()
         self.owed = self.crowd = 0
-        self._work: dict[int, _Work] = {}
-        self._records: dict[int, _Record] = {}
+        self._work: dict[int, Work] = {}
+        self._records: dict[int, Record] = {}
         self._refusal: AkvError | None = None
         self._scheme: Scheme | None = None  # how the client packs
         self.transfers = Transfers(self.loop)
@@ -87,12 +95,18 @@ class Session:
         record = self._records.get(slot) if slot else None
         if number in self._work:  # whoever sent it again gets the answer when it is there
             share.give_back(cost)
-        elif record is None or is_later(number, record.number):
+            return
+        work = Work(self, request, cost, share)
+        if record is None or is_later(number, record.number):
             if slot:
-                self._records[slot] = _Record(number)
-            self._begin(_Work(self, request, cost, share))
-        elif record.number == number and record.answer is None:
-            self._begin(_Work(self, _once_more(request), cost, share))
+                self._records[slot] = Record(number)
+            self._begin(work)
+        elif record.number == number and not record.is_kept:
+            work.again = True
+            self._begin(work)
+        elif record.number == number and work.large:
+            self._work[number], work.record = work, record
+            work.aside(work.repeat, self._answer)
         else:
             share.give_back(cost)
             self._say(request, record.answer if record.number == number else refusal(request, _too_old(record)))
@@ -100,7 +114,9 @@ class Session:
     def answer(self, brief: w.Brief) -> bytes | None:
         """The answer to a request that is new and can be carried out at once; None: nothing has happened, `take` it."""
         record = self._records.get(brief.request % SLOTS)
-        if record is None or brief.request <= record.number or self._refusal is not None or self.reads_only:
+        if record is None or not 0 < brief.request - record.number < HALF:
+            return None  # `is_later`, but where numbers start anew
+        if self._refusal is not None or self.reads_only:
             return None
         try:
             op = None if self._scheme is not None else brief_operation(brief)
@@ -119,8 +135,9 @@ class Session:
     def cancel(self, number: int) -> None:
         """The client no longer waits for this request: take it back, or have it end soon."""
         work = self._work.get(number)
-        if work is not None and work.op is not None:
-            self.engine.cancel(work.op, AkvError(f"{work.op} was cancelled"))
+        op = None if work is None else work.op
+        if op is not None:
+            self.engine.cancel(op, AkvError(f"{op} was cancelled"))
         elif self._has_changed_something(number):
             return  # which its answer has to say
         elif self.mouth is not None and self.mouth.withdraw(number) is w.Withdrawn.UNSENT:
@@ -158,8 +175,9 @@ class Session:
         """Begin nothing more, and end what waits for something to happen."""
         self._refusal = error
         for work in list(self._work.values()):
-            if work.op is not None and (work.op.min_version or isinstance(work.op, ops.Barrier)):
-                self.engine.cancel(work.op, error)
+            op = work.op
+            if op is not None and (op.min_version or isinstance(op, ops.Barrier)):
+                self.engine.cancel(op, error)
 
     def close(self) -> None:
         """Forget the client."""
@@ -168,69 +186,89 @@ class Session:
 
     # -- how it is done ---------------------------------------------------------------------------------------
 
-    def _begin(self, work: _Work) -> None:
-        request, engine = work.request, self.engine
-        self._work[request.request] = work
-        try:
-            if self._refusal is not None:
-                raise self._refusal
-            if self.reads_only and not isinstance(request, REPEATABLE):
-                raise InvalidArgument("a handle with role=reader changes nothing")
-            work.op = op = self._operation(request, work.share)
-            op.line = self.line
-            done = engine.submit(op)
-        except Exception as error:  # of any kind: what a client sends must not end the server
-            self._answer(work, refusal(request, error))
-            return
-        if done or not engine.listen(op, work):
+    def _begin(self, work: Work) -> None:
+        self._work[work.request.request] = work
+        if work.large:
+            self.preparing = True
+            if self.mouth is not None:
+                self.mouth.hold()
+            work.aside(work.submit, self._prepared)
+        else:
+            work.submit()
+            self._follow(work)
+
+    def _prepared(self, work: Work) -> None:
+        """A large request is in its place among all others."""
+        self.preparing = False
+        self._follow(work)
+        if self._refusal is not None:  # since a moment ago
+            self.stop(self._refusal)
+        if self.mouth is not None:
+            self.mouth.go_on()
+
+    def operation(self, request: w.Request, share: Share) -> Operation:
+        """What a request asks for; from any thread, but for those that are about streams.
+
+        Raises:
+            Exception: of any kind; it cannot be done.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self.reads_only and not isinstance(request, REPEATABLE):
+            raise InvalidArgument("a handle with role=reader changes nothing")
+        if type(request) in TRANSFERS:
+            op = self.transfers.operation(request, share.depot, self.attached)
+        else:
+            op = operation(request, self.line.number, self.engine.backend, self._scheme)
+            bound(request, op, share.most)
+        op.line = self.line
+        return op
+
+    def _follow(self, work: Work) -> None:
+        """The engine has the operation, or never will."""
+        op, engine = work.op, self.engine
+        if op is None or work.error is not None or work.done or not engine.listen(op, work):
             self.finish(work)
             return
         if op.min_version:
             work.let_go()  # as in `held`: the version may come of what this client sends next
         else:
-            work.crowds, work.owes = 1, expected(request, op, engine.backend)
+            work.crowds = 1
             self.crowd, self.owed = self.crowd + 1, self.owed + work.owes
-        if request.timeout is not None:
-            work.timer = self.loop.call_later(request.timeout, engine.expire, op, request.timeout)
+        if (timeout := work.request.timeout) is not None:
+            work.timer = self.loop.call_later(timeout, engine.expire, op, timeout)
 
-    def _operation(self, request: w.Request, share: Share) -> Operation:
-        if type(request) in TRANSFERS:
-            return self.transfers.operation(request, share.depot, self.attached)
-        op = operation(request, self.line.number, self.engine.backend, self._scheme)
-        bound(request, op, share.most)
-        return op
-
-    def finish(self, work: _Work) -> None:
+    def finish(self, work: Work) -> None:
         """An operation has ended."""
         op = work.op
-        assert op is not None
-        if isinstance(op, ops.SetCompression) and op.error is None:
-            self._scheme = op.scheme
-        op.listener = None  # it refers back to the request, and that to the memory of what was pushed
+        if op is not None:
+            if isinstance(op, ops.SetCompression) and op.error is None and work.error is None:
+                self._scheme = op.scheme
+            op.listener = None  # it refers back to the request, and that to the memory of what was pushed
         if work.timer is not None:
             work.timer.cancel()
-        try:
-            message = self._outcome(work.request, op)
-        except Exception as error:
-            message = refusal(work.request, error)
-        self._answer(work, message)
+        if work.is_long:
+            work.aside(work.reply_at_length, self._answer)
+        else:
+            work.reply = work.answer()
+            self._answer(work)
 
-    def _outcome(self, request: w.Request, op: Operation) -> w.Message:
-        if type(request) in TRANSFERS:
-            return self.transfers.answer(request, op)
-        return answer(request, op)
-
-    def _answer(self, work: _Work, message: w.Message) -> None:
-        request = work.request
+    def _answer(self, work: Work) -> None:
+        request, reply = work.request, work.reply
         del self._work[request.request]
-        self.crowd, self.owed = self.crowd - work.crowds, self.owed - work.owes
+        if work.crowds:
+            self.crowd, self.owed = self.crowd - 1, self.owed - work.owes
         work.share.give_back(work.cost)
-        record = self._records.get(slot_of(request.request))
-        if record is not None and record.number == request.request and _is_kept(request, message):
-            record.keep(message)
-        self._say(request, message)
+        slot = slot_of(request.request)
+        record = self._records.get(slot)
+        if record is not None and record.number == request.request:
+            if work.record is not None:
+                self._records[slot] = work.record
+            elif isinstance(reply, w.Message):
+                record.keep(request, reply)
+        self._say(request, reply)
 
-    def _say(self, request: w.Request, message: w.Message | None) -> None:
+    def _say(self, request: w.Request, message: w.Message | w.Outgoing | None) -> None:
         if self.mouth is None or message is None:
             return
         try:
@@ -239,88 +277,5 @@ class Session:
             self.mouth.say(refusal(request, error), request.priority)
 
 
-class _Record:
-    """The newest request of one slot, and its answer, if that is kept.
-
-    Of a push of many keys only the versions are kept: entries take 18 times as much, 9 MB for 65,536.
-    """
-
-    __slots__ = ("_answer", "_versions", "number")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self._answer: w.Message | None = None
-        self._versions: Sequence[int] | None = None
-
-    @property
-    def answer(self) -> w.Message | None:
-        """What is answered when the request comes again."""
-        if self._versions is None:
-            return self._answer
-        return w.Result(self.number, tuple([w.Entry(None, version=version) for version in self._versions]))
-
-    @property
-    def is_result(self) -> bool:
-        """Whether that is a Result."""
-        return self._versions is not None or isinstance(self._answer, w.Result)
-
-    def renew(self, number: int, version: int | None) -> None:
-        """There is a newer request in the slot: a push that led to a version, or something that is not kept."""
-        self.number = number
-        self._answer, self._versions = None, None if version is None else (version,)
-
-    def keep(self, message: w.Message) -> None:
-        """Remember the answer."""
-        if isinstance(message, w.Result) and len(message.entries) > _FEW:
-            self._versions = array("Q", [entry.version for entry in message.entries])
-        else:
-            self._answer = message
-
-
-class _Work:
-    """A request that is being carried out; listens for the end of its operation, in whatever thread that comes."""
-
-    __slots__ = ("cost", "crowds", "op", "owes", "request", "session", "share", "timer")
-
-    def __init__(self, session: Session, request: w.Request, cost: int, share: Share) -> None:
-        self.session = session
-        self.request = request
-        self.cost = cost
-        self.share = share
-        self.crowds = self.owes = 0
-        self.op: Operation | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-    def let_go(self) -> None:
-        """Count it no longer among what its connection holds."""
-        cost, self.cost = self.cost, 0
-        self.share.give_back(cost)
-
-    def operation_done(self, op: Operation) -> None:
-        """Go on, on the server's loop."""
-        try:
-            self.session.loop.call_soon_threadsafe(self.session.finish, self)
-        except RuntimeError:
-            return  # the loop is closed
-
-
-def charge_of(request: w.Request) -> int:
-    """The bytes that a request has taken from its connection's share."""
-    return w.cost_of(request) if isinstance(request, (w.Batch, w.Read)) else 0
-
-
-def _is_kept(request: w.Request, message: w.Message) -> bool:
-    """Whether this answer is given again when the request comes again. Values are not kept, but read again."""
-    return isinstance(message, w.Error) or not isinstance(request, (*REPEATABLE, w.PushPull))
-
-
-def _once_more(request: w.Request) -> w.Request:
-    """What is left to do of a request that was carried out, but whose answer was not kept."""
-    if isinstance(request, w.PushPull):
-        entries = tuple([w.Entry(entry.key) for entry in request.entries])
-        return w.Pull(request.request, request.priority, request.timeout, False, entries)
-    return request
-
-
-def _too_old(record: _Record) -> ProtocolError:
+def _too_old(record: Record) -> ProtocolError:
     return ProtocolError(f"request {record.number} came before, so its slot is no longer free for older ones")

@@ -13,13 +13,14 @@ from .buffers import Buffer, Growing, Payload, array_bytes
 from .codes import code_of, error_from, fitting_text
 from .decoder import Decoder
 from .dtypes import DType, dtype_from_numpy, dtype_to_numpy
-from .encoder import Encoder
-from .entries import Entry, Kind, rows_nbytes
-from .events import Aborted, Event, Landing, Refused, Reserve, Slice
+from .encoder import Encoder, encode_answer
+from .entries import Entry, Kind, bare_entries, new_entry, rows_nbytes
+from .events import Aborted, Event, Landing, Part, Refused, Reserve, Slice
 from .greetings import Challenge, Consistency, Hello, OnLoss, Proof, Refuse, Role, Settings, Welcome
 from .limits import INLINE, MOST_ENTRIES, Limits, cost
 from .link import Link
 from .message import Message
+from .outgoing import Outgoing
 from .requests import (
     Barrier,
     Batch,
@@ -86,6 +87,8 @@ __all__ = [
     "Message",
     "Number",
     "OnLoss",
+    "Outgoing",
+    "Part",
     "Payload",
     "Phase",
     "Proof",
@@ -117,12 +120,15 @@ __all__ = [
     "Welcome",
     "Withdrawn",
     "array_bytes",
+    "bare_entries",
     "code_of",
     "cost",
     "cost_of",
     "dtype_from_numpy",
     "dtype_to_numpy",
+    "encode_answer",
     "error_from",
     "fitting_text",
+    "new_entry",
     "rows_nbytes",
 ]

@@ -9,7 +9,7 @@ from functools import partial
 from akv.errors import AkvError
 
 from .entries import Entry
-from .events import Aborted, Event, Landing, Refused, Reserve, Slice
+from .events import Aborted, Event, Landing, Part, Refused, Reserve, Slice
 from .header import pack_once, unpack
 from .incoming import Incoming, ridden
 from .inlet import Inlet
@@ -17,6 +17,7 @@ from .limits import Limits, cost
 from .memo import MEMO, Announced, pack_version, stem_of
 from .message import Message
 from .row import Row
+from .versions import EMPTY, told
 
 __all__ = ["Arrivals"]
 
@@ -129,7 +130,8 @@ class Arrivals:
         return announced
 
     def _read(self, row: Row, header: bytes) -> Announced:
-        values = unpack(header)
+        told_last = None if row.checks else told(header)
+        values = unpack(header if told_last is None else told_last[0])
         own = len(row.checks)
         if len(values) != own + 3:
             raise ValueError(f"{row.name} has {len(values)} header fields where {own + 3} were due")
@@ -137,6 +139,8 @@ class Arrivals:
         if type(count) is not int or count < 0 or type(total) is not int or total < 0:
             raise ValueError(f"{row.name} does not say how many entries and bytes it brings")
         fields, entries = row.check_fields(values[:own]), row.check_entries(values[-1])
+        if told_last is not None:
+            return fields, count, total, told_last[1]
         announced = fields, count, total, entries
         if len(entries) > 1:
             MEMO.lists.learn((row.code, True, header), announced)
@@ -163,10 +167,14 @@ class Arrivals:
         incoming = self.open[request]
         row = incoming.row
         known = MEMO.lists.get((row.code, False, header))
-        if known is None:
-            known = (), 0, 0, row.check_entries(unpack(header))
-            MEMO.lists.learn((row.code, False, header), known)
-        entries = known[-1]
+        told_alone = None if row.checks or known is not None else told(header)
+        if told_alone is not None and told_alone[0] == EMPTY:
+            entries = told_alone[1]
+        elif known is None:
+            entries = row.check_entries(unpack(header))
+            MEMO.lists.learn((row.code, False, header), ((), 0, 0, entries))
+        else:
+            entries = known[-1]
         incoming.claim(entries, payload)
         self._ride(incoming, entries, payload, end)
 
@@ -178,6 +186,8 @@ class Arrivals:
 
     def _rode(self, incoming: Incoming, entries: tuple[Entry, ...], memory: bytearray, payload: int) -> None:
         incoming.add(entries, memory, payload)
+        if incoming.message is None and not incoming.refused:
+            self._events.append(Part(incoming.request))
         self._finish(incoming)
 
     def slice(self, request: int, values: tuple[object, ...], size: int, end: int) -> None:

@@ -55,6 +55,11 @@ class Decoder:
         return self.arrivals.blocked
 
     @property
+    def unread(self) -> int:
+        """Bytes of a frame that has not come whole."""
+        return self.inlet.stop - self.inlet.start
+
+    @property
     def reserved(self) -> int:
         """Bytes reserved for messages that are not complete; when the connection ends, they are to be released."""
         return self.arrivals.reserved
@@ -72,7 +77,7 @@ class Decoder:
         self.inlet.filled(nbytes)
 
     def next_event(self) -> Event | None:
-        """The next message, Brief, Slice, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
+        """The next message, Brief, Part, Slice, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
 
         Raises ProtocolError once, for bytes that are not this protocol or exceed its limits: end the connection then.
         Raises InvalidArgument when `landing` gave memory that does not fit.
@@ -85,7 +90,8 @@ class Decoder:
                 self._let_go()
                 return None
             after = arrivals.after
-            if after is None and self._coming and link.phase is Phase.OPEN:
+            # What was refused by the budget has to ask again.
+            if after is None and self._coming and not arrivals.blocked and link.phase is Phase.OPEN:
                 brief = next_brief(inlet, self._coming, arrivals.open)
                 if brief is not None:
                     return brief or None

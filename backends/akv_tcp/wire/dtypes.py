@@ -7,6 +7,7 @@ peer without ml_dtypes can still check, store and forward such tensors.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
 
@@ -53,12 +54,33 @@ def _little(native: np.dtype[Any]) -> np.dtype[Any]:
     return native if sys.byteorder == "little" else native.newbyteorder("<")
 
 
-_NUMPY: Final[dict[int, np.dtype[Any]]] = {
-    int(code): _little(np.dtype(getattr(np, "bool_" if code is DType.BOOL else code.name.lower())))
-    for code in DType
-    if DType.NONE < code < DType.BFLOAT16
-}
-_CODES: Final[dict[np.dtype[Any], int]] = {dtype: code for code, dtype in _NUMPY.items()}
+class _ByNumber(dict[int, "np.dtype[Any]"]):
+    def __missing__(self, code: int) -> np.dtype[Any]:
+        _learn_extensions()
+        if code in self:
+            return self[code]
+        if DType.BFLOAT16 <= code <= DType.FLOAT8_E5M2FNUZ:
+            raise DTypeMismatch(f"dtype {DType(code).name.lower()} needs ml_dtypes: pip install ml_dtypes")
+        raise DTypeMismatch(f"no dtype has the number {int(code)}")
+
+
+class _Numbers(dict["np.dtype[Any]", int]):
+    def __missing__(self, dtype: np.dtype[Any]) -> int:
+        _learn_extensions()
+        if dtype in self:
+            return self[dtype]
+        names = ", ".join(code.name.lower() for code in DType if code)
+        raise DTypeMismatch(f"dtype {dtype!r} does not travel; little-endian {names} do")
+
+
+_NUMPY: Final = _ByNumber(
+    {
+        int(code): _little(np.dtype(getattr(np, "bool_" if code is DType.BOOL else code.name.lower())))
+        for code in DType
+        if DType.NONE < code < DType.BFLOAT16
+    }
+)
+_CODES: Final = _Numbers({dtype: code for code, dtype in _NUMPY.items()})
 
 
 def _learn_extensions() -> None:
@@ -72,29 +94,9 @@ def _learn_extensions() -> None:
             _NUMPY[code], _CODES[dtype] = dtype, int(code)
 
 
-def dtype_from_numpy(dtype: np.dtype[Any]) -> int:
-    """The number of a numpy (or ml_dtypes) dtype. Raises DTypeMismatch for one that the wire does not carry."""
-    code = _CODES.get(dtype)
-    if code is not None:
-        return code
-    _learn_extensions()
-    try:
-        return _CODES[dtype]
-    except KeyError:
-        names = ", ".join(code.name.lower() for code in DType if code)
-        raise DTypeMismatch(f"dtype {dtype!r} does not travel; little-endian {names} do") from None
+# Look-ups and no functions of their own: they are needed five times for each key of a call.
+dtype_from_numpy: Final[Callable[[np.dtype[Any]], int]] = _CODES.__getitem__
+"""The number of a numpy (or ml_dtypes) dtype. Raises DTypeMismatch for one that the wire does not carry."""
 
-
-def dtype_to_numpy(code: int) -> np.dtype[Any]:
-    """The dtype of a number. Raises DTypeMismatch for an unknown number, and where ml_dtypes is needed and missing."""
-    found = _NUMPY.get(code)
-    if found is not None:
-        return found
-    _learn_extensions()
-    try:
-        return _NUMPY[code]
-    except KeyError:
-        pass
-    if DType.BFLOAT16 <= code <= DType.FLOAT8_E5M2FNUZ:
-        raise DTypeMismatch(f"dtype {DType(code).name.lower()} needs ml_dtypes: install akv-store[bf16]")
-    raise DTypeMismatch(f"no dtype has the number {int(code)}")
+dtype_to_numpy: Final[Callable[[int], np.dtype[Any]]] = _NUMPY.__getitem__
+"""The dtype of a number. Raises DTypeMismatch for an unknown number, and where ml_dtypes is needed and missing."""

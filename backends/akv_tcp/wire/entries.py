@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import IntEnum
+from functools import partial
+from itertools import repeat
 from math import prod
 from typing import Any, Final, NamedTuple
 
 from .dtypes import ITEMSIZE, DType
 from .limits import MAX_DIMS, MAX_KEY, MAX_TEXT
 
-__all__ = ["Entry", "Kind", "check_entry", "rows_nbytes"]
+__all__ = ["Entry", "Kind", "bare_entries", "check_entry", "new_entry", "rows_nbytes"]
 
 _WIDTH: Final = 9
 
@@ -49,6 +52,17 @@ class Entry(NamedTuple):
     version: int = 0
 
 
+new_entry: Final[Callable[[Iterable[Any]], Entry]] = partial(tuple.__new__, Entry)
+"""An entry of its nine values: a third of the time of a call of the class, and half of that of `Entry._make`."""
+
+_SAYS_NOTHING: Final = tuple(map(repeat, Entry(None)[1:-1]))
+
+
+def bare_entries(keys: Iterable[str | int | None], versions: Iterable[int]) -> tuple[Entry, ...]:
+    """Entries that say nothing but a key and a version, as many as the shorter has."""
+    return tuple(map(new_entry, zip(keys, *_SAYS_NOTHING, versions, strict=False)))
+
+
 def rows_nbytes(dtype: int, shape: tuple[int, ...], rows: int) -> int:
     """Bytes of `rows` indices and rows of a table of this shape."""
     return rows * (8 + ITEMSIZE[dtype] * prod(shape[1:]))
@@ -74,8 +88,7 @@ def check_entry(raw: Any) -> Entry:
     due = size if kind == _DENSE else _due(kind, dtype, shape, rows, nbytes)
     if nbytes != due or (kind == _DENSE and (rows or not dtype)):
         raise ValueError(f"an entry of dtype {dtype}, shape {shape} and {rows} rows brings {nbytes} bytes; {due} due")
-    entry: Entry = tuple.__new__(Entry, raw)  # Entry._make takes twice as long
-    return entry
+    return new_entry(raw)
 
 
 def _check_key(key: object) -> None:

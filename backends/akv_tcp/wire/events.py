@@ -11,7 +11,13 @@ from .brief import Brief
 from .buffers import Buffer
 from .message import Message
 
-__all__ = ["Aborted", "Event", "Landing", "Refused", "Reserve", "Slice"]
+__all__ = ["Aborted", "Event", "Landing", "Part", "Refused", "Reserve", "Slice"]
+
+
+class Part(NamedTuple):
+    """One frame more of a message of many entries; the message follows when all are there."""
+
+    request: int
 
 
 class Slice(NamedTuple):
@@ -38,7 +44,7 @@ class Refused(NamedTuple):
     reserved: int
 
 
-Event: TypeAlias = Message | Brief | Slice | Aborted | Refused
+Event: TypeAlias = Message | Brief | Part | Slice | Aborted | Refused
 
 Landing: TypeAlias = Callable[[Message, int, int], Buffer]
 """landing(message, entry index, nbytes): writable memory of that length, asked for when the entry's first slice begins.

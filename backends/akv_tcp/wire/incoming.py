@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 from akv.errors import InvalidArgument
@@ -16,6 +17,7 @@ __all__ = ["Incoming", "ridden"]
 
 
 _NOTHING: Final = memoryview(b"")
+_kind = attrgetter("kind")
 
 
 def ridden(entries: tuple[Entry, ...], view: memoryview) -> tuple[list[Payload], list[int]]:
@@ -23,6 +25,8 @@ def ridden(entries: tuple[Entry, ...], view: memoryview) -> tuple[list[Payload],
 
     Raises ValueError if more or fewer bytes ride than the entries announce.
     """
+    if not (len(view) or any(map(_kind, entries))):
+        return [None] * len(entries), []
     data: list[Payload] = []
     later: list[int] = []
     start = 0

@@ -2,7 +2,7 @@
 
 In messages with `entries`, `data` holds the bytes that each entry brings, in the same order. To send: buffers that
 `array_bytes` made, which nobody may change until `Sender.drained` names the message. On arrival: read-only memory
-below 64 KiB, else the memory that the application supplied through `landing`; None for an entry that brings nothing.
+below `INLINE`, else the memory that the application supplied through `landing`; None for an entry that brings nothing.
 """
 
 from __future__ import annotations

@@ -112,8 +112,10 @@ class Sender:
         """`next_batch` has something to write."""
         return bool(self._small or self._bulky) and self._urgent() is not None
 
-    def put(self, message: Message, priority: int = 0) -> bool:
-        """Queue a message; higher priorities go first, equal ones in order. GOODBYE goes when all else is out.
+    def put(self, message: Message | Outgoing, priority: int = 0) -> bool:
+        """Queue a message, or what `encode_answer` made of one; higher priorities go first, equal ones in order.
+
+        GOODBYE goes when all else is out.
 
         Returns whether the memory of its `data` must stay as it is until `drained` names the message, or `withdraw`
         says UNSENT; small payloads are copied at once.
@@ -123,7 +125,7 @@ class Sender:
         """
         if not -URGENT <= priority <= URGENT:
             raise InvalidArgument(f"priority {priority} is not in -2**63..2**63")
-        outgoing = self._encoder.encode(message)
+        outgoing = message if isinstance(message, Outgoing) else self._encoder.encode(message)
         request = outgoing.request
         if request and type(message) not in _ABOUT_ANOTHER:
             if request in self._queued:
