@@ -44,7 +44,7 @@ NEW, HELD, WAITING, READY = State.NEW, State.HELD, State.WAITING, State.READY
 STARTED, DONE, WITHDRAWN = State.STARTED, State.DONE, State.WITHDRAWN
 
 
-_MOST_SPARE = 256
+_MOST_SPARE = 1024
 
 
 class Budget(NamedTuple):
@@ -156,8 +156,7 @@ class Scheduler(Generic[Op]):
             and len(self._started) < self.budget.operations
         ):
             # A small one that nothing is in the way of, as nearly all are.
-            lane = self._lanes[op.keys[0]] = self._spare.pop() if self._spare else Lane()
-            lane.writing, lane.readers = op.writes, int(not op.writes)
+            self._take_free(op.keys[0], op.writes)
             line.open[op] = None
             self._started[op] = op.blocked = 0
             op.state = STARTED
@@ -179,10 +178,8 @@ class Scheduler(Generic[Op]):
         if len(op.keys) == 1 and not (self._ready or op.fence or op.line.held):
             lane = self._lanes[op.keys[0]]
             if not lane.waiting and lane.readers <= 1:  # and so nobody's turn has come by that
-                del self._lanes[op.keys[0]], op.line.open[op]
-                lane.writing, lane.readers = False, 0
-                if len(self._spare) < _MOST_SPARE:
-                    self._spare.append(lane)
+                self._free(op.keys[0])
+                del op.line.open[op]
                 return []
         self._leave(op)
         return self._start()
@@ -225,9 +222,24 @@ class Scheduler(Generic[Op]):
         for key in op.keys:
             lane = lanes.get(key)
             if lane is None:
-                lane = lanes[key] = Lane()
-            blocked += not lane.enter(op)
+                self._take_free(key, op.writes)
+            elif not lane.enter(op):
+                blocked += 1
         op.blocked = blocked
+
+    def _take_free(self, key: Key, writes: bool) -> None:
+        lane = self._lanes[key] = self._spare.pop() if self._spare else Lane()
+        if writes:
+            lane.writing = True
+        else:
+            lane.readers = 1
+
+    def _free(self, key: Key) -> None:
+        """Only one had the turn, who gives it up, and nobody waits."""
+        lane = self._lanes.pop(key)
+        lane.writing, lane.readers = False, 0
+        if len(self._spare) < _MOST_SPARE:
+            self._spare.append(lane)
 
     def _make_ready(self, op: Op) -> None:
         op.state = READY
@@ -245,12 +257,15 @@ class Scheduler(Generic[Op]):
     def _leave_lanes(self, op: Op) -> None:
         for key in op.keys:
             lane = self._lanes[key]
+            if not lane.waiting and lane.readers <= 1:
+                self._free(key)
+                continue
             for admitted in lane.leave(op):
                 admitted.blocked -= 1
                 if admitted.blocked == 0:
                     self._make_ready(admitted)
-            if not (lane.writing or lane.readers or lane.waiting):
-                del self._lanes[key]
+            if lane.idle:
+                self._free(key)
 
     def _take_back(self, op: Op) -> bool:
         if op.state is HELD:

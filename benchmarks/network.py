@@ -14,6 +14,8 @@ from benchmarks.peers import Pairs, akv_server, placed, raw_server, redis_pairs
 # Bytes, and the goal.
 SIZES = ((64, 2.0), (64 << 10, 1.4), (1 << 20, 1.15), (16 << 20, 1.15), (64 << 20, 1.15))
 PAIRS = 2000
+# Keys of one call.
+LIST = 500
 
 
 def run(smoke: bool) -> list[Row]:
@@ -69,13 +71,21 @@ async def _many(kv: akv.KVStore, redis: Pairs | None, count: int, where: str) ->
     async def listed() -> None:
         await asyncio.gather(kv.push(keys, values), kv.pull(keys, outs))
 
+    async def in_lists() -> None:
+        calls = []
+        for start in range(0, count, LIST):
+            part = slice(start, start + LIST)
+            calls += [kv.push(keys[part], values[part]), kv.pull(keys[part], outs[part])]
+        await asyncio.gather(*calls)
+
     async def peer() -> None:
         if redis is not None:
             redis(count)
 
-    took = await turns({"single": single, "listed": listed, "redis": peer}, 7)
+    took = await turns({"single": single, "in_lists": in_lists, "listed": listed, "redis": peer}, 7)
     names = {
         "single": f"{count} push and {count} pull calls of 64 B, awaited together, {where}",
+        "in_lists": f"the same in calls of {min(LIST, count)} keys, {where}",
         "listed": f"one push and one pull call of {count} keys of 64 B, {where}",
     }
     return [

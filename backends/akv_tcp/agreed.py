@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 import numpy as np
 
@@ -30,6 +31,7 @@ __all__ = [
 
 
 _CODED = int(w.Kind.CODED)  # comparing with a member of an enum takes three times as long
+_kind = attrgetter("kind")
 
 
 def rules(wishes: Wishes | Settings) -> w.Settings:
@@ -86,10 +88,10 @@ def asks_packed(request: w.Request) -> bool:
     """
     if not isinstance(request, (w.Push, w.PushPull, w.Pull)):
         return False
-    coded = [entry.kind == _CODED for entry in request.entries]
-    if any(coded) and not all(coded):
+    coded = list(map(_kind, request.entries)).count(_CODED)
+    if 0 < coded < len(request.entries):
         raise InvalidArgument("packed and unpacked values do not mix in one request")
-    return any(coded)
+    return coded > 0
 
 
 def coded_operation(request: w.Request, scheme: Scheme | None) -> ops.Operation:
@@ -113,7 +115,7 @@ def coded_operation(request: w.Request, scheme: Scheme | None) -> ops.Operation:
 
 def is_packed(result: w.Result) -> bool:
     """Whether an answer brings packed values."""
-    return any(entry.kind == _CODED for entry in result.entries)
+    return _CODED in map(_kind, result.entries)
 
 
 def restored(entry: w.Entry, data: w.Payload, codec: Compression, out: np.ndarray | None) -> tuple[w.Entry, w.Payload]:

@@ -169,8 +169,10 @@ class Asking:
             raise ProtocolError(f"{verb}: the server answered with {len(entries)} entries where {len(wanted)} were due")
         for (key, outs), entry in zip(wanted or (), entries, strict=False):
             for out in outs:
-                check_shape(verb, key, out.shape, entry.shape)
-                check_cast(verb, key, w.dtype_to_numpy(entry.dtype), out.dtype)
+                if out.shape != entry.shape:
+                    check_shape(verb, key, out.shape, entry.shape)
+                if out.dtype is not (dtype := w.dtype_to_numpy(entry.dtype)):
+                    check_cast(verb, key, dtype, out.dtype)
         self._checked = True
 
     def _results(self, entries: Sequence[w.Entry], data: Sequence[w.Payload]) -> list[Any]:
@@ -198,16 +200,16 @@ class Asking:
         return []
 
     def _values(self, entries: Sequence[w.Entry], data: Sequence[w.Payload]) -> list[Any]:
-        return [self._deliver(index, value) for index, value in enumerate(map(value_from, entries, data))]
-
-    def _deliver(self, index: int, value: Value) -> Any:
         assert self._wanted is not None
-        _, targets = self._wanted[index]
-        if not targets:
-            return owned(value)
-        for out in targets[1:] if index in self._landed else targets:
-            deliver(out, value)
-        return None
+        values: list[Any] = list(map(value_from, entries, data))
+        for index, (_, targets) in enumerate(self._wanted):
+            if not targets:
+                values[index] = owned(values[index])
+                continue
+            for out in targets[1:] if index in self._landed else targets:
+                deliver(out, values[index])
+            values[index] = None
+        return values
 
 
 def _wanted(step: Operation) -> list[Wanted] | None:

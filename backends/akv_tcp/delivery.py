@@ -17,9 +17,9 @@ __all__ = ["deliver", "fits", "owned", "read_only"]
 
 
 def fits(out: np.ndarray, entry: w.Entry) -> bool:
-    """Whether the bytes of the entry may be received straight into `out`."""
+    """Whether the bytes of the entry may be received straight into `out`, which is writable still."""
     same = out.shape == entry.shape and out.dtype == w.dtype_to_numpy(entry.dtype)
-    return same and bool(out.flags.c_contiguous)
+    return same and bool(out.flags.carray)
 
 
 @overload
@@ -46,9 +46,11 @@ def read_only(value: Value) -> np.ndarray:
 
 def deliver(out: Value, value: Value) -> None:
     """Copy into `out`, cast to its dtype."""
-    if isinstance(value, RowSparse):
+    if type(out) is np.ndarray and type(value) is np.ndarray:
+        cast(out, value)
+    elif isinstance(value, RowSparse):
         raise ProtocolError("pull: the server answered with rows where an array was due")
-    if isinstance(out, RowSparse):
+    elif isinstance(out, RowSparse):
         rows = RowSparse.from_dense(value)
         out.replace(rows.indices, rows.values)
     else:

@@ -17,6 +17,8 @@ __all__ = ["doubtful", "refuse"]
 def doubtful(op: ops.Push) -> list[Key]:
     """The keys up to the first whose values from several devices, or arrays for the result, cannot all fit."""
     for index, (group, outs) in enumerate(zip(op.groups, _outs(op), strict=True)):
+        if len(group) == 1 and not outs:
+            continue
         first = group[0]
         alike = all(part.shape == first.shape and part.dtype == first.dtype for part in group[1:])
         if not (alike and all(out.shape == first.shape and _can_be_cast(first, out) for out in outs)):

@@ -15,9 +15,9 @@ from akv.values.forms import Value
 from akv.values.keys import Key
 from akv.values.rowsparse import RowSparse
 
-from .wire import Buffer, Entry, Kind, Payload, array_bytes, dtype_from_numpy, dtype_to_numpy
+from .wire import Buffer, Entry, Kind, Payload, array_bytes, dtype_from_numpy, dtype_to_numpy, new_entry
 
-__all__ = ["array_from", "bare", "initial_from", "pack", "staging", "value_from"]
+__all__ = ["bare", "initial_from", "pack", "staging", "value_from"]
 
 
 def bare(key: Key, version: int = 0) -> Entry:
@@ -34,7 +34,7 @@ def pack(key: Key | None, value: Value | Coded | Table, version: int = 0) -> tup
     """A value as an entry and its bytes: a copy if it is small, else views of its memory, where that is contiguous."""
     dtype = dtype_from_numpy(value.dtype)
     if type(value) is np.ndarray and value.nbytes <= _COPIED_NBYTES:
-        return Entry(key, _DENSE, dtype, value.shape, 0, value.nbytes, 0, 0, version), value.tobytes()
+        return new_entry((key, _DENSE, dtype, value.shape, 0, value.nbytes, 0, 0, version)), value.tobytes()
     if isinstance(value, Coded):
         packed = value.packed
         return Entry(key, Kind.CODED, dtype, value.shape, 0, packed.size, version=version), array_bytes(packed)
@@ -86,16 +86,11 @@ def value_from(entry: Entry, data: Payload) -> Value:
         DTypeMismatch: this side has no such dtype. ProtocolError: the entry brings none. RowOutOfRange.
     """
     if entry.kind == _DENSE and isinstance(data, (bytes, bytearray, memoryview)):
-        return array_from(data, entry.dtype, entry.shape)
+        return np.ndarray(entry.shape, dtype_to_numpy(entry.dtype), data)
     if entry.kind == Kind.ROWS and isinstance(data, (bytes, bytearray, memoryview)):
         cut = entry.rows * 8
         view = memoryview(data)
         indices = np.frombuffer(view[:cut], np.int64)
         shape = (entry.rows, *entry.shape[1:])
-        return RowSparse(indices, array_from(view[cut:], entry.dtype, shape), entry.shape)
+        return RowSparse(indices, np.ndarray(shape, dtype_to_numpy(entry.dtype), view[cut:]), entry.shape)
     raise ProtocolError(f"an entry of kind {entry.kind} for key {entry.key!r} brings no value")
-
-
-def array_from(data: Buffer, dtype: int, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[Any]]:
-    """An array over the memory of `data`."""
-    return np.ndarray(shape, dtype_to_numpy(dtype), data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def ask(number: int, op: Operation) -> w.Request | None:
         return w.Push(number, priority, None, (entry,), (data,))
     match op:
         case ops.Pull() | ops.Snapshot():
-            return w.Pull(number, priority, None, False, tuple([bare(key, op.min_version) for key in keys]))
+            return w.Pull(number, priority, None, False, w.bare_entries(keys, repeat(op.min_version)))
         case ops.Init():
             return w.Init(number, priority, None, *_packed(keys, map(_table, op.values)))
         case ops.Push() if in_doubt := doubtful(op):
@@ -115,6 +116,8 @@ def _table(value: Value | Table) -> Value | Table:
 
 def _total(group: Sequence[Value]) -> Value:
     """The sum over devices, made here: it travels once."""
+    if len(group) == 1 and type(group[0]) is np.ndarray:
+        return group[0]
     rows = [part for part in group if isinstance(part, RowSparse)]
     if len(rows) == len(group):
         return merge(rows)  # of one as well: the wire takes no more rows than the table has
