@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -306,6 +306,14 @@ class connect:
     def __init__(self, url: str, **options: object) -> None:
         self._url = url
         self._options: Mapping[str, object] = options
+
+    if not TYPE_CHECKING:  # which would take any name as known
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"akv.connect(...) has no {name!r} before it is awaited: kv = await akv.connect(url), "
+                "or async with akv.connect(url) as kv"
+            )
 
     def __await__(self) -> Generator[Any, None, KVStore]:
         return self._open().__await__()

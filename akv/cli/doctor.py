@@ -22,8 +22,8 @@ PROBES = "akv.probes"
 
 # What is optional, and what is lacking without it.
 _OPTIONAL = {
-    "numba": "optimizers and sums take several passes over memory; pip install 'akv-store[fast]'",
-    "ml_dtypes": "no bfloat16 and no float8; pip install 'akv-store[bf16]'",
+    "numba": "optimizers and sums take several passes over memory; pip install numba",
+    "ml_dtypes": "no bfloat16 and no float8; pip install ml_dtypes",
     "torch": "",
     "jax": "",
 }

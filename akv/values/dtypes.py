@@ -85,9 +85,7 @@ def extended_dtype(name: str, what: str) -> DType:
     try:
         dtype: DType = np.dtype(getattr(importlib.import_module("ml_dtypes"), name))
     except (ImportError, AttributeError) as error:
-        raise DTypeMismatch(
-            f"{what}: {name} needs ml_dtypes: install the extra akv-store[bf16], or convert to float32"
-        ) from error
+        raise DTypeMismatch(f"{what}: {name} needs ml_dtypes: pip install ml_dtypes, or convert to float32") from error
     return dtype
 
 

@@ -191,11 +191,7 @@ class Desk:
     def received(self, event: w.Event) -> None:
         """An answer has come, or cannot be taken."""
         if type(event) is w.Brief:
-            asking = self._asked.get(event.request)
-            if asking is not None and asking.request is None and not asking.leaving and take_answer(asking.op, event):
-                del self._asked[asking.number], self._by_op[asking.op]
-                self._slots.give_back(asking.number)
-                asking.done(asking.op)
+            if self._take_brief(event):
                 return
             event = event.message()
         if isinstance(event, (w.Result, w.Error)):
@@ -208,6 +204,22 @@ class Desk:
                     self._end(asking, error)
             case _:
                 return  # slices on their way, and answers that the server does not go on with
+
+    def _take_brief(self, brief: w.Brief) -> bool:
+        """An answer to a request that went out as a frame; False: it is to be taken the long way."""
+        asking = self._asked.get(brief.request)
+        if asking is None or asking.request is not None or asking.leaving:
+            return False
+        try:
+            taken = take_answer(asking.op, brief)
+        except Exception as error:  # of any kind, such as an `out` that was made read-only: it is this call's alone
+            self._end(asking, error)
+            return True
+        if taken:
+            del self._asked[asking.number], self._by_op[asking.op]
+            self._slots.give_back(asking.number)
+            asking.done(asking.op)
+        return taken
 
     def _answered(self, message: w.Result | w.Error) -> None:
         asking = self._asked.get(message.request)
@@ -272,7 +284,7 @@ class Desk:
                 self._end(asking)
                 return
             self._ask_more(asking)
-        except AkvError as error:
+        except Exception as error:  # of any kind, as above
             self._end(asking, error)
 
     def _ask_more(self, asking: Asking) -> None:

@@ -114,8 +114,9 @@ class Jobs:
             )
         if name not in self._plain:
             if reads:
+                unnamed = "" if name else " (the URL names none: tcp://host:port/job)"
                 raise BackendUnavailable(
-                    f"there is no job {name!r} here; its first worker makes it, or a reader that says workers=n"
+                    f"there is no job {name!r} here{unnamed}; its first worker makes it, or a reader with workers=n"
                 )
             self._drop_unused_if_full()
             self._plain[name] = self._make_engine(name)

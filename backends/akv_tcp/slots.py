@@ -7,10 +7,11 @@ number is used twice within four million requests. (After the reply cache of NFS
 
 from __future__ import annotations
 
-__all__ = ["SLOTS", "Slots", "is_later", "slot_of"]
+__all__ = ["HALF", "SLOTS", "Slots", "is_later", "slot_of"]
 
 SLOTS = 1024
 _NUMBERS = 1 << 32
+HALF = _NUMBERS // 2
 
 
 def slot_of(number: int) -> int:
@@ -20,7 +21,7 @@ def slot_of(number: int) -> int:
 
 def is_later(number: int, other: int) -> bool:
     """Whether a number of the same slot came after another one; numbers start anew when all were used."""
-    return 0 < (number - other) % _NUMBERS < _NUMBERS // 2
+    return 0 < (number - other) % _NUMBERS < HALF
 
 
 class Slots:
