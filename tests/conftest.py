@@ -13,8 +13,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
+# How long an example takes says nothing on a machine that others use.
+hypothesis.settings.register_profile("akv", deadline=None)
+hypothesis.settings.load_profile("akv")
 # A pushed array is read-only until its awaitable is done. Set before akv is imported.
 os.environ["AKV_DEBUG"] = "1"
 # A hundred processes that tests start would each compile akv for themselves: 0.4 s.

@@ -54,7 +54,7 @@ def test_without_ml_dtypes_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     for code in range(w.DType.BFLOAT16, max(w.DType) + 1):
         monkeypatch.delitem(dtypes._NUMPY, code, raising=False)
-    with pytest.raises(DTypeMismatch, match=r"install akv-store\[bf16\]"):
+    with pytest.raises(DTypeMismatch, match=r"pip install ml_dtypes"):
         w.dtype_to_numpy(w.DType.BFLOAT16)
     assert w.dtype_to_numpy(w.DType.FLOAT32) == np.float32
 
