@@ -117,7 +117,7 @@ class BlockingHandle:
         seconds = self._timeout if timeout is None else check_timeout(timeout)
         try:
             try:
-                if not self._engine.submit(op):
+                if not (self._engine.attempt(op) or self._engine.queue(op)):
                     self._wait(op, seconds, seconds)
             except QueueFull:
                 self._run_when_there_is_room(op, seconds)

@@ -94,10 +94,15 @@ class Engine:
 
     def attempt(self, op: Operation, most: int = _NO_LIMIT) -> bool:
         """Carry `op` out if that can be done at once, over no more than `most` bytes; else nothing has happened."""
+        limit = self._inline_nbytes
+        if most < limit:
+            limit = most
         with self._lock:
-            if self._calls_out or op.line.closed or (op.min_version and not self.backend.has_reached(op)):
+            if self._calls_out or op.line.closed or op.on_device or (op.min_version and not self.backend.has_reached(op)):
                 return False
-            if not (self._is_small(op, most) and self._scheduler.admits(op)):
+            if (op.nbytes or self.backend.size(op)) > limit or len(op.keys) > INLINE_KEYS:
+                return False
+            if not self._scheduler.admits(op):
                 return False
             self.backend.run(op)
             op.state = DONE
@@ -113,16 +118,18 @@ class Engine:
         Raises:
             QueueFull, StoreClosed, ForkedProcess, InvalidArgument: nothing has been taken.
         """
+        return (self._inline_nbytes >= 0 and self.attempt(op)) or self.queue(op)
+
+    def queue(self, op: Operation) -> bool:
+        """The same for an operation that was attempted in vain, or that is not to be done in its caller."""
         if op.on_device:
             self._borrow(op)
-        if self._inline_nbytes >= 0 and self.attempt(op):
-            return True
         with self._lock:
             if op.line.closed:
                 raise self._refusal(op)
             if op.min_version and not self.backend.has_reached(op):
                 return self._park(op)
-            if self._calls_out and self._is_small(op, _NO_LIMIT) and self._scheduler.admits(op):
+            if self._calls_out and self._is_small(op) and self._scheduler.admits(op):
                 # A function of the user's may take any time, and any lock.
                 self._scheduler.start(op)
                 started = None
@@ -233,9 +240,8 @@ class Engine:
             op.listener.operation_done(op)
         return started
 
-    def _is_small(self, op: Operation, most: int) -> bool:
-        limit = self._inline_nbytes
-        return (op.nbytes or self.backend.size(op)) <= (limit if limit < most else most) and len(op.keys) <= INLINE_KEYS
+    def _is_small(self, op: Operation) -> bool:
+        return (op.nbytes or self.backend.size(op)) <= self._inline_nbytes and len(op.keys) <= INLINE_KEYS
 
     def _cut_off(self, op: Operation, error: AkvError) -> None:
         op.cancelled = op.cancelled or error

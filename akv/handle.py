@@ -108,10 +108,13 @@ class Handle:
     # -- how it is done ---------------------------------------------------------------------------------------
 
     def _submit(self, op: Operation, kind: _PendingClass = Pending) -> Pending[Any]:
-        turn = self._turn
-        late = turn.is_apart() if self._remote else perf_counter() >= turn.until and turn.is_over()
+        turn, engine = self._turn, self.engine
         op.line = self._line
-        done = self.engine.submit(op)
+        if self._remote:
+            late, done = turn.is_apart(), engine.queue(op)
+        else:
+            late = perf_counter() >= turn.until and turn.is_over()
+            done = engine.attempt(op) or engine.queue(op)
         pending = kind(loop=self._loop)
         pending.op, pending.store = op, self
         if not done:
