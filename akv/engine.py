@@ -98,7 +98,12 @@ class Engine:
         if most < limit:
             limit = most
         with self._lock:
-            if self._calls_out or op.line.closed or op.on_device or (op.min_version and not self.backend.has_reached(op)):
+            if (
+                self._calls_out
+                or op.line.closed
+                or op.on_device
+                or (op.min_version and not self.backend.has_reached(op))
+            ):
                 return False
             if (op.nbytes or self.backend.size(op)) > limit or len(op.keys) > INLINE_KEYS:
                 return False

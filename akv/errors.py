@@ -151,3 +151,7 @@ class BadCheckpoint(AkvError, ValueError):
 
 class DiskError(AkvError, OSError):
     """The system refused to read or write a checkpoint; `errno` says why."""
+
+    def __str__(self) -> str:
+        # OSError would begin with the number.
+        return self.strerror or super().__str__()

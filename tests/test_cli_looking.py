@@ -88,6 +88,8 @@ def test_what_a_npy_cannot_keep_is_refused_and_nothing_is_written(
     kv.init("w", VALUE.astype(BF16))
     assert main(["get", URL, "w", "-o", str(tmp_path / "w.npy")]) == 1
     assert "cannot keep bfloat16; end its name in .safetensors" in capsys.readouterr().err
+    assert main(["get", URL, "w", "-o", str(tmp_path / "w.txt")]) == 1
+    assert "w.txt: values are written as .npy or .safetensors" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from tcp_cases import serving, until
 
 import akv
-from akv import optim
+from akv import optim, sync
 from akv.operations import Barrier, Flush, Operation, Pull, Push
 from akv.optim.contrast import contrast
 
@@ -133,3 +135,15 @@ async def test_a_conflict_with_a_checkpoint_is_as_short(current: Any, tmp_path: 
             wanted = "a store with SGD(learning_rate=0.25), and this store has SGD(learning_rate=0.5);"
         with pytest.raises(akv.UpdaterConflict, match=re.escape(wanted)):
             await kv.load(tmp_path / "ck")
+
+
+def test_an_error_of_the_disk_reads_as_a_sentence(tmp_path: Path) -> None:
+    with sync.connect("memory://") as kv, pytest.raises(akv.DiskError, match=r"^load\('.*nowhere'\) failed") as info:
+        kv.load(tmp_path / "nowhere")
+    assert info.value.errno == errno.ENOENT
+
+
+def test_a_key_without_end_is_not_shown_whole() -> None:
+    with sync.connect("memory://") as kv, pytest.raises(akv.KeyNotFound) as info:
+        kv.pull("k" * 5000)
+    assert len(str(info.value)) < 300

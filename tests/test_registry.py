@@ -123,6 +123,8 @@ def test_options_are_checked_against_what_the_backend_knows(installed: list[Entr
     installed.append(point("fake", HERE))
     with pytest.raises(InvalidArgument, match=r"unknown option 'shallow'.*depth, inline, max_queued, timeout"):
         resolve("fake://?shallow=1", {})
+    with pytest.raises(InvalidArgument, match=r"unknown option 'timout', did you mean 'timeout'\?"):
+        resolve("fake://?timout=1", {})
 
 
 # -- sharing ----------------------------------------------------------------------------------------------

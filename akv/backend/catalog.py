@@ -73,7 +73,7 @@ class Catalog(Generic[E_]):
         if entry is None:
             self.check_kind(verb, key)
             raise KeyNotFound(
-                f"{verb}: key {key!r} does not exist; init it first (keys in the store: {len(self.entries)})"
+                f"{verb}: key {key!r:.200} does not exist; init it first (keys in the store: {len(self.entries)})"
             )
         return entry
 

@@ -5,6 +5,7 @@ An argument wins over the URL, the URL over the environment (AKV_*), the environ
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import os
@@ -59,7 +60,9 @@ def settle(known: Mapping[str, Option], given: Mapping[str, object], in_url: Map
     """
     for name in [*given, *in_url]:
         if name not in known:
-            raise InvalidArgument(f"unknown option {name!r}; this backend knows {', '.join(sorted(known))}")
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f", did you mean {close[0]!r}?" if close else ";"
+            raise InvalidArgument(f"unknown option {name!r}{hint} this backend knows {', '.join(sorted(known))}")
     return {name: _value(name, option, given, in_url) for name, option in known.items()}
 
 

@@ -27,8 +27,10 @@ def write_array(path: Path, key: Key, value: np.ndarray) -> None:
     """Write the file; in a .safetensors the array has the key's name.
 
     Raises:
-        InvalidArgument: a .npy cannot keep the dtype; nothing was written. OSError.
+        InvalidArgument: the name is that of another format, or a .npy cannot keep the dtype. OSError.
     """
+    if path.suffix not in ("", ".npy", _SAFE):
+        raise InvalidArgument(f"{path}: values are written as .npy or {_SAFE}; end the name so")
     if path.suffix == _SAFE:
         head = lay_out([Tensor((key, 0), value.dtype, value.shape)]).head
         with path.open("wb") as file:

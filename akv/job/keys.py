@@ -39,7 +39,7 @@ class Keys:
         """
         track = self.tracks.get(key)
         if track is None or not track.version:
-            raise KeyNotFound(f"{verb}: key {key!r} does not exist; init it first")
+            raise KeyNotFound(f"{verb}: key {key!r:.200} does not exist; init it first")
         return track
 
     def tidy(self, key: Key) -> None:
