@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 import pytest
-from tcp_cases import PATIENCE, QUICK, Stranger, serving
+from tcp_cases import PATIENCE, QUICK, Stranger, serving, until
 
 import akv
 from akv.errors import AkvError, AkvTimeout, DTypeMismatch, InvalidArgument, KeyNotFound, WorkerLost
@@ -15,6 +15,7 @@ from akv.operations import Operation, Pull
 from akv_tcp import wire as w
 from akv_tcp.contact import Contact
 from akv_tcp.desk import Desk
+from akv_tcp.terms import Terms
 from akv_tcp.wire.memo import MEMO
 
 
@@ -119,3 +120,18 @@ async def test_who_stands_still_within_a_small_frame_is_cut() -> None:
                     await client.send_bytes(frame[position : position + 1])
                     await asyncio.sleep(0.02)
         assert not server.connections
+
+
+async def test_small_requests_go_on_while_another_client_has_taken_all_the_room() -> None:
+    terms = Terms(held=4 << 20, window=4 << 20, stall=60.0)
+    async with serving(terms) as server, Stranger(server) as other, akv.connect(f"{server.url}/job") as kv:
+        await kv.init("w", np.zeros(16))
+        await other.greet(client=bytes(15) + b"1")
+        large = w.Push(1, entries=(w.Entry("x", 1, 6, (4 << 20,), 0, 4 << 20),), data=(bytes(4 << 20),))
+        other.sender.put(large)
+        await other.send_bytes(b"".join(other.sender.next_batch(1)))  # announced, and no more
+        await until(lambda: server.room.held >= 4 << 20)
+        async with asyncio.timeout(PATIENCE):
+            versions = [await kv.push("w", np.ones(16)) for _ in range(20)]
+        assert versions == list(range(2, 22))
+        assert server.room.held >= 4 << 20, "they had to wait until the other one was cut off"

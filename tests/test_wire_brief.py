@@ -128,3 +128,24 @@ def test_a_number_that_is_still_coming_is_an_error() -> None:
     assert server.feed(begun) == []
     with pytest.raises(ProtocolError, match="open"):
         server.feed(small)
+
+
+def test_what_is_put_back_comes_again_as_a_message_and_asks_for_budget() -> None:
+    client, server = pair()
+    stream = sent(client, *[w.Push(n, entries=(dense("w", 64),), data=(pattern(64, n),)) for n in (1, 2)])
+    decoder = _brief(server)
+    decoder.get_buffer()[: len(stream)] = stream
+    decoder.buffer_updated(len(stream))
+    first = decoder.next_event()
+    assert isinstance(first, w.Brief)
+    due = plain(first.message())
+    decoder.put_back()
+    server.budget = 0
+    assert decoder.next_event() is None
+    assert decoder.blocked
+    server.budget = 1 << 20
+    again = decoder.next_event()
+    assert isinstance(again, w.Push)
+    assert plain(again) == due
+    assert server.budget == (1 << 20) - w.cost(1, 64)
+    assert isinstance(decoder.next_event(), w.Brief)  # and what comes after it is brief again

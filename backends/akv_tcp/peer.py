@@ -132,10 +132,7 @@ class Peer:
         session = self._session
         answer = None if session is None else session.answer(brief)
         if answer is None:
-            request = brief.message()
-            assert isinstance(request, (w.Push, w.Pull))
-            self._share.charge(w.cost_of(request))
-            self._take(request)
+            self.connection.decoder.put_back()  # the long way, on which it takes from the budget
         elif not self.connection.post(answer, brief.request, brief.fields[0]):
             self._slow_down()
 
@@ -223,7 +220,7 @@ class Peer:
 
     def _is_crowded(self, share: float) -> bool:
         """Whether there is more than this share of what a client may leave untaken before it asks more."""
-        if self.connection.sender.queued + self._crowd > _CROWD * share or self._share.overdrawn:
+        if self.connection.sender.queued + self._crowd > _CROWD * share:
             return True
         return self._backlog > self._reception.room.backlog_of_one(self._terms.outbox) * share
 

@@ -90,18 +90,9 @@ class Share:
         if not unfinished and not self._has_room(nbytes):
             self._room.waiting[self] = None
             return False
-        self.charge(nbytes)
-        return True
-
-    def charge(self, nbytes: int) -> None:
-        """Take memory for a message that is here already; see `overdrawn`."""
         self.held += nbytes
         self._room.held += nbytes
-
-    @property
-    def overdrawn(self) -> bool:
-        """Whether more is held than may be."""
-        return self.held > self._window or self._room.held > self._room.total
+        return True
 
     def give_back(self, nbytes: int) -> None:
         """A request is answered, or will not be finished."""

@@ -37,7 +37,7 @@ class Decoder:
     release: see `cost_of`.
     """
 
-    __slots__ = ("_coming", "_dead", "_events", "_link", "arrivals", "inlet")
+    __slots__ = ("_again", "_coming", "_dead", "_events", "_last", "_link", "arrivals", "inlet")
 
     def __init__(
         self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None, *, briefs: bool = False
@@ -46,7 +46,8 @@ class Decoder:
         self.inlet = Inlet()
         self._events: deque[Event] = deque()
         self.arrivals = Arrivals(self.inlet, self._events, landing, reserve, limits or Limits())
-        self._dead = False
+        self._dead = self._again = False
+        self._last = 0  # where the last Brief began
         self._coming = coming_to(link.side) if briefs else {}
 
     @property
@@ -91,10 +92,12 @@ class Decoder:
                 return None
             after = arrivals.after
             # What was refused by the budget has to ask again.
-            if after is None and self._coming and not arrivals.blocked and link.phase is Phase.OPEN:
+            if after is None and self._coming and not (arrivals.blocked or self._again) and link.phase is Phase.OPEN:
+                self._last = inlet.start
                 brief = next_brief(inlet, self._coming, arrivals.open)
                 if brief is not None:
                     return brief or None
+            self._again = False
             try:
                 if not (self._frame() if after is None else arrivals.place(after)):
                     return None
@@ -106,6 +109,10 @@ class Decoder:
                 self._die()
                 raise ProtocolError(f"bad frame of type {code}, request {request}: {error}") from error
         return self._events.popleft()
+
+    def put_back(self) -> None:
+        """The last event, a Brief, is not taken: the next one is that message as an object, which asks for budget."""
+        self.inlet.start, self._again = self._last, True
 
     def discard(self, request: int) -> int:
         """The application does not want this message any more: let go of its memory now, drop what still comes.
