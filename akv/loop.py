@@ -86,8 +86,7 @@ class Turn:
         Raises:
             WrongLoop: as `is_over`.
         """
-        if asyncio._get_running_loop() is not self._loop:
-            self._check_loop()
+        self._check_loop()
         return True
 
     def _check_loop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, Final
 
@@ -100,5 +101,5 @@ def _value(dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.Stencil:
 
 
 def _dense(key: Key | None, dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.Entry:
-    nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    nbytes = math.prod(shape) * dtype.itemsize
     return w.Entry(key, _DENSE, w.dtype_from_numpy(dtype), shape, 0, nbytes)

@@ -8,17 +8,16 @@ was checked before is known by its bytes (see `memo`).
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from .answers import Keyed
 from .buffers import Buffer
 from .entries import Entry
-from .head import HEAD_SIZE, MAGIC, VERSION, pack_head
+from .head import HEAD, HEAD_SIZE, MAGIC, VERSION, pack_head
 from .header import pack_once
 from .inlet import Inlet
 from .limits import INLINE
-from .memo import MEMO, VERSION_NBYTES, VERSION_STRUCT, VERSION_TYPE, stem_of
+from .memo import MEMO, UINT64, VERSION_NBYTES, VERSION_STRUCT, VERSION_TYPE, stem_of
 from .message import Message
 from .row import Row, Side
 from .table import TABLE
@@ -27,7 +26,6 @@ __all__ = ["Brief", "Stencil", "coming_to", "next_brief"]
 
 _BRIEF: Final = ("Push", "Pull", "Result")
 _ROWS: Final = {row.name: row for row in TABLE if row.name in _BRIEF}
-_HEAD: Final = Struct("<HBBIHQ")
 
 
 class Stencil:
@@ -87,7 +85,7 @@ def next_brief(inlet: Inlet, coming: Mapping[int, Row], busy: Container[int]) ->
     start, stop, buffer = inlet.start, inlet.stop, inlet.buffer
     if stop - start < HEAD_SIZE:
         return ()
-    magic, version, code, request, size, payload = _HEAD.unpack_from(buffer, start)
+    magic, version, code, request, size, payload = HEAD.unpack_from(buffer, start)
     end = start + HEAD_SIZE + size
     if code not in coming or magic != MAGIC or version != VERSION or size < VERSION_NBYTES or payload >= INLINE:
         return None
@@ -95,7 +93,7 @@ def next_brief(inlet: Inlet, coming: Mapping[int, Row], busy: Container[int]) ->
         return () if end <= stop else None
     mark, number = VERSION_STRUCT.unpack_from(buffer, end - VERSION_NBYTES)
     known = MEMO.meanings.get((code, bytes(buffer[start + HEAD_SIZE : end - VERSION_NBYTES])))
-    if known is None or mark != 0xCF or not request or request in busy:
+    if known is None or mark != UINT64 or not request or request in busy:
         return None
     fields, entry = known
     if entry[5] != payload:

@@ -12,20 +12,20 @@ from akv.errors import ProtocolError
 
 from .limits import MAX_HEADER
 
-__all__ = ["HEAD_SIZE", "MAGIC", "VERSION", "pack_head", "read_head"]
+__all__ = ["HEAD", "HEAD_SIZE", "MAGIC", "VERSION", "pack_head", "read_head"]
 
 MAGIC: Final = 0x56AB
 """On the wire AB 56: the first byte is no ASCII, so HTTP or TLS sent to this port is recognised at once."""
 
 VERSION: Final = 1
 
-_HEAD: Final = Struct("<HBBIHQ")
-HEAD_SIZE: Final = _HEAD.size
+HEAD: Final = Struct("<HBBIHQ")
+HEAD_SIZE: Final = HEAD.size
 
 
 def pack_head(code: int, request: int, header: int, payload: int) -> bytes:
     """The 18 bytes of a head. The caller has checked the ranges: u8, u32, `MAX_HEADER`, u64."""
-    return _HEAD.pack(MAGIC, VERSION, code, request, header, payload)
+    return HEAD.pack(MAGIC, VERSION, code, request, header, payload)
 
 
 def read_head(buffer: memoryview, start: int) -> tuple[int, int, int, int]:
@@ -33,7 +33,7 @@ def read_head(buffer: memoryview, start: int) -> tuple[int, int, int, int]:
 
     Raises ProtocolError for another magic or version, or a header longer than `MAX_HEADER`.
     """
-    magic, version, code, request, header, payload = _HEAD.unpack_from(buffer, start)
+    magic, version, code, request, header, payload = HEAD.unpack_from(buffer, start)
     if magic != MAGIC or version != VERSION:
         raise ProtocolError(_stranger(magic, version))
     if header > MAX_HEADER:

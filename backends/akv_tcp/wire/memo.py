@@ -22,6 +22,7 @@ from .entries import Entry
 __all__ = [
     "MEMO",
     "MOST_FRAMES",
+    "UINT64",
     "VERSION_NBYTES",
     "VERSION_STRUCT",
     "VERSION_TYPE",
@@ -35,8 +36,8 @@ __all__ = [
 
 VERSION_STRUCT: Final = Struct(">BQ")
 VERSION_NBYTES: Final = VERSION_STRUCT.size
-_UINT64: Final = 0xCF
-VERSION_TYPE: Final = bytes([_UINT64])
+UINT64: Final = 0xCF
+VERSION_TYPE: Final = bytes([UINT64])
 """What msgpack has before an integer of eight bytes."""
 
 # Longer ones are rare, and would let a stranger fill the memory with more than half a megabyte.
@@ -50,7 +51,7 @@ MOST_FRAMES: Final = 4
 
 def pack_version(version: int) -> bytes:
     """The end of a header. Raises struct.error beyond 64 bits."""
-    return VERSION_STRUCT.pack(_UINT64, version)
+    return VERSION_STRUCT.pack(UINT64, version)
 
 
 def stem_of(pack: Callable[[Any], bytes], fixed: tuple[object, ...], entry: Entry) -> bytes:
@@ -125,7 +126,7 @@ class Memo:
     def meaning(self, code: int, header: bytes) -> tuple[tuple[object, ...], Entry] | None:
         """The fields and the entry of a header, if its stem was learnt."""
         known = self.meanings.get((code, header[:-VERSION_NBYTES]))
-        if known is None or header[-VERSION_NBYTES] != _UINT64:
+        if known is None or header[-VERSION_NBYTES] != UINT64:
             return None
         fields, rest = known
         entry: Entry = tuple.__new__(Entry, (*rest, int.from_bytes(header[1 - VERSION_NBYTES :], "big")))
