@@ -9,7 +9,7 @@ import numpy as np
 
 import akv
 from benchmarks.measure import Row, ratio, turns
-from benchmarks.peers import Pairs, akv_server, placed, raw_server, redis_pairs
+from benchmarks.peers import Pairs, akv_server, placed, placements, raw_server, redis_pairs
 
 # Bytes, and the goal.
 SIZES = ((64, 2.0), (64 << 10, 1.4), (1 << 20, 1.15), (16 << 20, 1.15), (64 << 20, 1.15))
@@ -21,8 +21,8 @@ LIST = 500
 def run(smoke: bool) -> list[Row]:
     """Ratios to blocking sockets, and how many small pairs go through one connection in a second."""
     rows = []
-    for where, cores in (("free placement", None), ("both ends on one core", 1)):
-        with placed(cores), raw_server() as raw, redis_pairs() as redis, akv_server() as url:
+    for where, server, client in placements():
+        with placed(server), raw_server() as raw, redis_pairs() as redis, akv_server() as url, placed(client):
             rows += akv.run(_run(raw, redis, f"{url}/bench", smoke, where))
     return rows
 

@@ -9,10 +9,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Pairs", "akv_server", "placed", "process", "raw_server", "redis_pairs", "tuned"]
+__all__ = ["Pairs", "akv_server", "placed", "placements", "process", "raw_server", "redis_pairs", "tuned"]
 
 Pairs = Callable[[int], object]
 """Does so many SETs and GETs of 64 B."""
@@ -47,17 +47,27 @@ while True:
 
 
 @contextmanager
-def placed(count: int | None) -> Iterator[None]:
-    """Run this process, and those it starts meanwhile, on so many cores; None: wherever the system likes."""
-    if count is None or not hasattr(os, "sched_setaffinity"):
+def placed(cores: Collection[int] | None) -> Iterator[None]:
+    """Run this process, and those it starts meanwhile, on these cores; None: wherever the system likes."""
+    if cores is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[:count])
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def placements() -> Iterator[tuple[str, Collection[int] | None, Collection[int] | None]]:
+    """Where a server and its client may run, as far as this system lets one choose: a name, and the cores of each."""
+    yield "free placement", None, None
+    if hasattr(os, "sched_getaffinity"):
+        first, *others = sorted(os.sched_getaffinity(0))
+        yield "both ends on one core", [first], [first]
+        if others:
+            yield "each end on a core of its own", others[:1], [first]
 
 
 @contextmanager

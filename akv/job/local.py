@@ -10,36 +10,30 @@ from __future__ import annotations
 import secrets
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from akv.backend.crew import Crew
 from akv.backend.local import LocalBackend
-from akv.engine import INLINE_KEYS
 from akv.errors import AkvError, WorkerLost
+from akv.job.agenda import Action, Agenda
 from akv.job.core import Job
 from akv.job.effects import Effect, Fail, Fold, Welcome
 from akv.job.flows import UpdaterFailed
 from akv.job.sessions import Role
 from akv.job.settings import Settings, Wishes
 from akv.job.staging import Apply
-from akv.job.steps import Step, Task, WriteStep
+from akv.job.steps import Step, Task
+from akv.job.turns import Turns
 from akv.job.worker import Worker
 from akv.operations import Delete, Init, Operation, Restore
-from akv.scheduler import Line, Scheduler
 from akv.values.keys import Key
 
 __all__ = ["LocalJob"]
 
-Action = Callable[[], None]
-
 # What a caller does at once, and under the lock at once, is the work for so many keys: each takes some 50 us, and a
 # server's event loop waits for both.
 _FEW = 64
-# Seconds of work that one call may find itself left with, for others who wait for it; a thread does the rest.
-_TURN = 0.005
 
 
 class LocalJob:
@@ -58,21 +52,18 @@ class LocalJob:
     ) -> None:
         self.interval = min(0.5, settings.worker_timeout / 4)
         self._winds = winds
-        self._inline_nbytes = backend.inline_nbytes if inline else -1
         self.backend = backend
         self.settings = settings
         self.on_nonfinite = on_nonfinite
         self._core = Job(settings, monotonic())
         self._lock = threading.Lock()
-        self._scheduler = Scheduler[Step](backend.budget)
-        self._line = Line()
         self._known: set[Key] = set()  # the keys that the core knows of
         self._workers: weakref.WeakValueDictionary[bytes, Worker] = weakref.WeakValueDictionary()
         self._waits_for_lost = settings.on_worker_loss == "wait"
         self._over: AkvError | None = None
         self._clock: threading.Timer | None = None
-        self._agenda = _Agenda()
-        self._aside = Crew("akv-job", 1)  # for what must not be done in a caller, who holds locks
+        self._agenda = Agenda()
+        self._turns = Turns(backend, inline, self._lock, self._agenda)
 
     # -- members ----------------------------------------------------------------------------------------------
 
@@ -96,7 +87,7 @@ class LocalJob:
             self._workers[worker.session] = worker
             actions = self._plan(passed + effects[1:])
             self._wind()
-        self._run_aside(actions)
+        self._agenda.run_aside(actions)
         return worker
 
     def _make_way(self, rank: int | None) -> list[Effect]:
@@ -120,21 +111,21 @@ class LocalJob:
             known = self._workers.pop(session, None)
             actions = self._plan(event() if known is not None else [])
             self._wind()
-        self._run_aside(actions)
+        self._agenda.run_aside(actions)
 
     def stop(self, error: AkvError) -> None:
         """Whatever waits for other workers ends with `error`, now and from now on."""
         with self._lock:
             self._over = error
             actions = self._plan(self._core.withdraw_all(error, monotonic()))
-        self._run_aside(actions)
+        self._agenda.run_aside(actions)
 
     def disagree(self, worker: Worker, error: AkvError) -> None:
         """A worker compresses in another way than the store: those who wait for others hear of it, too."""
         told = type(error)(f"rank {worker.rank} does not compress as the others do: {error}")
         with self._lock:
             actions = self._plan(self._core.withdraw_all(told, monotonic()))
-        self._run_aside(actions)
+        self._agenda.run_aside(actions)
         for other in list(self._workers.values()):
             if other is not worker:
                 other.moved((), told)
@@ -153,13 +144,13 @@ class LocalJob:
     def start(self, task: Task) -> None:
         """Carry a task out, as far as it goes now."""
         if len(task.op.keys) <= _FEW:
-            self._run([task.go_on])
+            self._agenda.run([task.go_on])
         else:
-            self._run_aside([task.go_on])
+            self._agenda.run_aside([task.go_on])
 
     def cancel(self, task: Task) -> None:
         """Have a task end soon. Called under its engine's lock, so that another thread has to do it."""
-        self._aside.submit(lambda: self._cancel(task))
+        self._agenda.run_aside([lambda: self._cancel(task)])
 
     def _cancel(self, task: Task) -> None:
         error = task.op.cancelled
@@ -171,7 +162,7 @@ class LocalJob:
             for ticket in task.waiting:
                 effects += self._core.withdraw(ticket, error, monotonic())
             actions = self._plan(effects)
-        self._run(actions)
+        self._agenda.run(actions)
 
     def ask(self, task: Task, events: Sequence[Callable[[Any], Any]]) -> None:
         """Put events to the core; the task goes on when all are answered."""
@@ -182,7 +173,7 @@ class LocalJob:
                 actions = self._plan(self._put(task, tickets[part], events[part]))
                 # Those to come are not answered, either, but it is they who will be looked at then.
                 waits = waits or not task.waiting.isdisjoint(tickets[part])
-            self._run(actions)
+            self._agenda.run(actions)
         if waits:
             task.worker.held(task.op)
 
@@ -209,24 +200,18 @@ class LocalJob:
         )
 
     def perform(self, op: Operation, then: Callable[[Operation], list[Effect]], after: Action) -> None:
-        """Have the backend carry `op` out when the turn of its keys has come.
+        """Have the storage carry `op` out when the turn of its keys has come.
 
         Args:
             then: called under the lock when it is done, to tell the core.
             after: called after that.
         """
-        if not op.keys and self._is_small(op):
-            self.backend.run(op)
-            self._run([after])
-            return
-        step = (WriteStep if op.writes else Step)(op, self._line, then, after)
-        with self._lock:
-            if self._is_small(op) and self._scheduler.admits(step):
-                self._scheduler.start(step)
-                started = [step]
-            else:
-                started = self._scheduler.admit(step)
-        self._run([lambda: self._start(started)])
+
+        def follow(step: Step) -> list[Action]:
+            actions = self._plan(then(op))
+            return [*actions, self._moved(step.keys)] if op.writes and step.keys else actions
+
+        self._turns.perform(op, follow, after)
 
     def ahead(self, session: bytes, keys: Sequence[Key]) -> list[tuple[Key, int]]:
         """The keys that a worker may not push to yet, with the versions that have to be there before."""
@@ -275,56 +260,6 @@ class LocalJob:
 
         return lambda: self.perform(apply, then, _nothing)
 
-    def _run_aside(self, actions: Sequence[Action]) -> None:
-        if actions:
-            self._aside.submit(lambda: self._run(actions))
-
-    def _run(self, actions: Sequence[Action]) -> None:
-        # What is to be done leads to more, and so on: a loop, since recursion would have no bound.
-        agenda = self._agenda
-        agenda.actions.extend(actions)
-        if agenda.busy:
-            return
-        agenda.busy = True
-        until = monotonic() + _TURN
-        try:
-            while agenda.actions:
-                agenda.actions.popleft()()
-                if agenda.actions and monotonic() > until:
-                    rest = list(agenda.actions)
-                    agenda.actions.clear()
-                    self._run_aside(rest)
-        finally:
-            agenda.busy = False
-
-    # -- work -------------------------------------------------------------------------------------------------
-
-    def _start(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            op = step.op
-            if self._is_small(op):
-                self.backend.run(op)
-                self._finished(step)
-            else:
-                self.backend.start(op, step.finished(self._finished))
-
-    def _is_small(self, op: Operation) -> bool:
-        return (op.nbytes or self.backend.size(op)) <= self._inline_nbytes and len(op.keys) <= INLINE_KEYS
-
-    def _finished(self, step: Step) -> None:
-        op = step.op
-        with self._lock:
-            if op.wanted is not None and op.cancelled is None:
-                # Not op.keys: by those its handle's own scheduler knows it.
-                keys, op.wanted = op.wanted, None
-                started, actions, after = self._scheduler.proceed(step, keys), [], _nothing
-            else:
-                started = self._scheduler.finish(step)
-                actions, after = self._plan(step.then(op)), step.after
-                if op.writes and step.keys:
-                    actions.append(self._moved(step.keys))
-        self._run([*actions, after, lambda: self._start(started)])
-
     # -- time -------------------------------------------------------------------------------------------------
 
     def _wind(self) -> None:
@@ -349,7 +284,7 @@ class LocalJob:
         """Look who is there, and end what has waited for too long."""
         with self._lock:
             actions = self._plan(self._pass_time())
-        self._run(actions)
+        self._agenda.run(actions)
         self._end_vain_waits()
 
     def _pass_time(self) -> list[Effect]:
@@ -377,14 +312,6 @@ class LocalJob:
             for worker in list(self._workers.values()):
                 if not worker.is_reader:
                     worker.moved((), error)
-
-
-class _Agenda(threading.local):
-    """What one thread has still to do for its job."""
-
-    def __init__(self) -> None:
-        self.actions: deque[Action] = deque()
-        self.busy = False
 
 
 def _nothing() -> None:

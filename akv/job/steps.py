@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from akv.job.agenda import Action
 from akv.job.effects import Effect
 from akv.job.flows import flow_of, join_errors
 from akv.operations import Operation
@@ -26,9 +27,7 @@ class Step:
     fence: ClassVar[bool] = False  # of its handle, whose own scheduler knows
     __slots__ = ("after", "blocked", "keys", "line", "nbytes", "op", "priority", "sequence", "state", "then")
 
-    def __init__(
-        self, op: Operation, line: Line, then: Callable[[Operation], list[Effect]], after: Callable[[], None]
-    ) -> None:
+    def __init__(self, op: Operation, line: Line, then: Callable[[Step], list[Action]], after: Action) -> None:
         self.op, self.line, self.then, self.after = op, line, then, after
         self.keys, self.priority, self.nbytes = op.keys, op.priority, op.nbytes
         self.state: State = NEW
