@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable
 
 from akv.backend.protocol import Backend, DeviceArrays, Remote, VersionSource
-from akv.errors import AkvError, AkvTimeout, ForkedProcess, InvalidArgument, QueueFull, StoreClosed
+from akv.errors import AkvError, AkvTimeout, ForkedProcess, InvalidArgument, StoreClosed
 from akv.guard import GUARD
 from akv.operations import Operation
 from akv.operations.base import Listener
@@ -37,7 +37,7 @@ class Engine:
         self._room = threading.Condition(self._lock)
         self._crowd = 0  # how many threads wait for room
         self._scheduler = Scheduler[Operation](backend.budget)
-        self._waits = Waits()
+        self._waits = Waits(backend)
         self._lines: set[Line] = set()
         self._calls_out = backend.calls_out  # which only a fence changes
         self._guard = GUARD if os.environ.get("AKV_DEBUG") == "1" else None
@@ -72,7 +72,7 @@ class Engine:
         with self._lock:
             # In one step: taking back one operation must not start the next.
             withdrawn, started = self._scheduler.withdraw_all(line)
-            withdrawn += self._waits.remove_all(line)
+            withdrawn += self._waits.withdraw_all(line)
             for op in withdrawn:
                 self._mark_withdrawn(op, _closed(op))
             for op in line.open:
@@ -133,7 +133,8 @@ class Engine:
             if op.line.closed:
                 raise self._refusal(op)
             if op.min_version and not self.backend.has_reached(op):
-                return self._park(op)
+                self._waits.park(op)
+                return False
             if self._calls_out and self._is_small(op) and self._scheduler.admits(op):
                 # A function of the user's may take any time, and any lock.
                 self._scheduler.start(op)
@@ -160,7 +161,7 @@ class Engine:
         With `error`, whoever awaits a withdrawn operation gets that.
         """
         with self._lock:
-            started = [] if self._waits.remove(op) else self._scheduler.withdraw(op)
+            started = [] if self._waits.withdraw(op) else self._scheduler.withdraw(op)
             if started is None:
                 self._cut_off(op, error or AkvError(f"{op} was cancelled before it changed anything"))
                 return False
@@ -175,9 +176,7 @@ class Engine:
         """Cancel `op` because its time (seconds) is over."""
         text = f"{op} was not done within {waited:g} s"
         if op.min_version:
-            versions = [(key, self.backend.version(key)) for key in op.awaited[:5]]
-            known = [f", {key!r} is at version {version}" for key, version in versions if version is not None]
-            text += f"; it waits for version {op.min_version}{''.join(known)}"
+            text += f"; {self._waits.reason(op)}"
         elif op.state is STARTED:
             text += "; it has started"
         else:
@@ -202,8 +201,7 @@ class Engine:
                 started = self._wake(keys)
             else:
                 started = []
-                for op in list(self._waits.parked):
-                    self._waits.remove(op)
+                for op in self._waits.withdraw_all():
                     self._mark_withdrawn(op, error)
                     _tell(op)
             self._make_room()
@@ -258,8 +256,6 @@ class Engine:
         op.error = error
         if self._guard is not None:
             self._guard.release(op)
-        if self._remote is not None:
-            self._remote.look_away(op)
 
     def _woken_by(self, op: Operation) -> list[Operation]:
         if op.fence:
@@ -271,13 +267,11 @@ class Engine:
 
     def _wake(self, keys: Iterable[Key]) -> list[Operation]:
         started: list[Operation] = []
-        for waiting in self._waits.affected(keys):
-            if self.backend.has_reached(waiting):
-                self._waits.remove(waiting)
-                if waiting.keys:
-                    started += self._scheduler.admit(waiting)
-                else:
-                    self._run_at_once(waiting)
+        for op in self._waits.take_reached(keys):
+            if op.keys:
+                started += self._scheduler.admit(op)
+            else:
+                self._run_at_once(op)
         return started
 
     def _run_at_once(self, op: Operation) -> None:
@@ -289,14 +283,6 @@ class Engine:
     def _start(self, started: Iterable[Operation]) -> None:
         for op in started:
             self.backend.start(op, self._done)
-
-    def _park(self, op: Operation) -> bool:
-        if len(self._waits.parked) >= self.backend.budget.queued:
-            raise QueueFull(f"{op.verb}: {len(self._waits.parked)} operations wait for versions, the most that may")
-        self._waits.add(op)
-        if self._remote is not None:
-            self._remote.look_out(op)
-        return False
 
     def _has_room(self, op: Operation) -> bool:
         # A push must not wait until those are gone that wait for it.

@@ -6,8 +6,9 @@ order. Four rules decide:
 - per key, first come first served: a write excludes, reads between two writes overlap (`akv.lane`);
 - a fence (flush, barrier, set_optimizer, ...) waits for all that its own handle submitted before, and holds back all
   that it submits after (`Line`);
-- among the operations whose turn has come, the highest priority goes first, then the oldest;
-- only so many operations and bytes are started at a time, so that memory is bounded and priority means something.
+- among the operations whose turn has come, the highest priority goes first, then the oldest (`akv.ready`);
+- only so many operations and bytes are started at a time, so that memory is bounded and priority means something
+  (`akv.budget`).
 
 An operation is HELD behind a fence, then WAITING for its keys, then READY for the budget, then STARTED, then DONE; up
 to READY it can be WITHDRAWN in O(1) per key. Whoever owns the scheduler calls it under one lock.
@@ -20,10 +21,12 @@ import heapq
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from akv.budget import Budget, Started
 from akv.errors import QueueFull
-from akv.lane import Lane
+from akv.lane import Lanes
+from akv.ready import Ready
 from akv.values.keys import Key
 
 __all__ = ["Budget", "Line", "Schedulable", "Scheduler", "State"]
@@ -42,21 +45,6 @@ class State(enum.Enum):
 # Reading a member through its class costs 60 ns on 3.11, a global 10.
 NEW, HELD, WAITING, READY = State.NEW, State.HELD, State.WAITING, State.READY
 STARTED, DONE, WITHDRAWN = State.STARTED, State.DONE, State.WITHDRAWN
-
-
-_MOST_SPARE = 1024
-
-
-class Budget(NamedTuple):
-    """How many operations and bytes may be started at a time, and how many operations may wait.
-
-    Operations of at most `free` bytes do not count to the bytes; they still wait behind what is more urgent.
-    """
-
-    operations: int
-    nbytes: int
-    queued: int
-    free: int = 0
 
 
 class Schedulable(Protocol):
@@ -101,15 +89,11 @@ class Scheduler(Generic[Op]):
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._lanes: dict[Key, Lane[Op]] = {}
-        self._spare: list[Lane[Op]] = []  # empty ones: to make one takes half as long as all the rest of a start
-        self._ready: list[tuple[int, int, Op]] = []
-        self._stale = 0  # withdrawn operations still in the heap
+        self._lanes: Lanes[Op] = Lanes()
+        self._ready: Ready[Op] = Ready()
+        self._started: Started[Op] = Started(budget)
         self._arrivals = itertools.count()
         self._queued = 0
-        self._started: dict[Op, int] = {}  # what is charged to the budget, and with how many bytes
-        self._charged = 0
-        self._apart = 0  # started outside the budget
 
     # -- events -----------------------------------------------------------------------------------------------
 
@@ -120,12 +104,12 @@ class Scheduler(Generic[Op]):
             return False
         if self._ready and -self._ready[0][0] >= op.priority:
             return False
-        return not self._lanes or all(self._is_free(key, op.writes) for key in op.keys)
+        return not self._lanes.taken or all(self._lanes.is_free(key, op.writes) for key in op.keys)
 
     def start(self, op: Op) -> None:
         """Start an operation that is admitted, outside queue and budget; it has to be finished like any other."""
         op.sequence = next(self._arrivals)
-        self._apart += 1
+        self._started.apart += 1
         self._join(op)
         op.state = STARTED
 
@@ -150,21 +134,22 @@ class Scheduler(Generic[Op]):
             return []  # which has set nothing free
         if (
             len(op.keys) == 1
-            and op.keys[0] not in self._lanes
+            and op.keys[0] not in self._lanes.taken
             and not (self._ready or op.fence)
             and op.nbytes <= self.budget.free
             and len(self._started) < self.budget.operations
         ):
             # A small one that nothing is in the way of, as nearly all are.
-            self._take_free(op.keys[0], op.writes)
+            self._lanes.take_free(op.keys[0], op.writes)
             line.open[op] = None
             self._started[op] = op.blocked = 0
             op.state = STARTED
             return [op]
         op.state = WAITING
         self._join(op)
-        if op.blocked == 0 and not self._ready and self._affordable(op):
-            self._take_up(op)
+        if op.blocked == 0 and not self._ready and self._started.affords(op):
+            op.state = STARTED
+            self._started.add(op)
             return [op]
         self._queued += 1
         if op.blocked == 0:
@@ -174,11 +159,11 @@ class Scheduler(Generic[Op]):
     def finish(self, op: Op) -> list[Op]:
         """A started operation has ended; return what to start."""
         op.state = DONE
-        self._discharge(op)
+        self._started.remove(op)
         if len(op.keys) == 1 and not (self._ready or op.fence or op.line.held):
-            lane = self._lanes[op.keys[0]]
+            lane = self._lanes.taken[op.keys[0]]
             if not lane.waiting and lane.readers <= 1:  # and so nobody's turn has come by that
-                self._free(op.keys[0])
+                self._lanes.free(op.keys[0])
                 del op.line.open[op]
                 return []
         self._leave(op)
@@ -186,9 +171,10 @@ class Scheduler(Generic[Op]):
 
     def proceed(self, op: Op, keys: Sequence[Key]) -> list[Op]:
         """A started operation gives up its keys, and will be started again with the turn of `keys`."""
-        self._discharge(op)
+        self._started.remove(op)
         self._queued += 1
-        self._leave_lanes(op)
+        for unblocked in self._lanes.leave(op):
+            self._make_ready(unblocked)
         op.keys = keys
         self._enter(op)
         return self._start()
@@ -204,10 +190,6 @@ class Scheduler(Generic[Op]):
 
     # -- the way to READY -------------------------------------------------------------------------------------
 
-    def _is_free(self, key: Key, writes: bool) -> bool:
-        lane = self._lanes.get(key)
-        return lane is None or (not lane.waiting and lane.admits(writes))
-
     def _enter(self, op: Op) -> None:
         op.state = WAITING
         self._join(op)
@@ -218,28 +200,7 @@ class Scheduler(Generic[Op]):
         op.line.open[op] = None
         if op.fence:
             op.line.fence = op
-        lanes, blocked = self._lanes, 0
-        for key in op.keys:
-            lane = lanes.get(key)
-            if lane is None:
-                self._take_free(key, op.writes)
-            elif not lane.enter(op):
-                blocked += 1
-        op.blocked = blocked
-
-    def _take_free(self, key: Key, writes: bool) -> None:
-        lane = self._lanes[key] = self._spare.pop() if self._spare else Lane()
-        if writes:
-            lane.writing = True
-        else:
-            lane.readers = 1
-
-    def _free(self, key: Key) -> None:
-        """Only one had the turn, who gives it up, and nobody waits."""
-        lane = self._lanes.pop(key)
-        lane.writing, lane.readers = False, 0
-        if len(self._spare) < _MOST_SPARE:
-            self._spare.append(lane)
+        self._lanes.enter(op)
 
     def _make_ready(self, op: Op) -> None:
         op.state = READY
@@ -248,30 +209,18 @@ class Scheduler(Generic[Op]):
     # -- the way out ------------------------------------------------------------------------------------------
 
     def _leave(self, op: Op) -> None:
-        self._leave_lanes(op)
+        for unblocked in self._lanes.leave(op):
+            self._make_ready(unblocked)
         op.line.open.pop(op, None)
         if op.line.fence is op:
             op.line.fence = None
         self._release(op.line)
 
-    def _leave_lanes(self, op: Op) -> None:
-        for key in op.keys:
-            lane = self._lanes[key]
-            if not lane.waiting and lane.readers <= 1:
-                self._free(key)
-                continue
-            for admitted in lane.leave(op):
-                admitted.blocked -= 1
-                if admitted.blocked == 0:
-                    self._make_ready(admitted)
-            if lane.idle:
-                self._free(key)
-
     def _take_back(self, op: Op) -> bool:
         if op.state is HELD:
             del op.line.held[op]
         elif op.state is READY:
-            self._stale += 1
+            self._ready.withdrawn.add(op)
         elif op.state is not WAITING:
             return False
         was_held, op.state = op.state is HELD, WITHDRAWN
@@ -295,49 +244,15 @@ class Scheduler(Generic[Op]):
 
     def _start(self) -> list[Op]:
         chosen: list[Op] = []
-        while self._ready and self._skip_stale() and self._affordable(self._ready[0][2]):
+        while self._ready and (op := self._ready.first()) is not None and self._started.affords(op):
+            heapq.heappop(self._ready)
             self._queued -= 1
-            chosen.append(self._take_up(heapq.heappop(self._ready)[2]))
+            op.state = STARTED
+            self._started.add(op)
+            chosen.append(op)
         return chosen
 
-    def _take_up(self, op: Op) -> Op:
-        op.state = STARTED
-        self._started[op] = charge = self._charge(op)
-        self._charged += charge
-        return op
-
-    def _affordable(self, op: Op) -> bool:
-        # One operation may always run, however large; a smaller one never overtakes it, or it might wait for ever.
-        if not self._started:
-            return True
-        if len(self._started) >= self.budget.operations:
-            return False
-        charge = self._charge(op)
-        return not charge or self._charged + charge <= self.budget.nbytes
-
-    def _discharge(self, op: Op) -> None:
-        charge = self._started.pop(op, None)
-        if charge is None:
-            self._apart -= 1
-        else:
-            self._charged -= charge
-
-    def _charge(self, op: Op) -> int:
-        return op.nbytes if op.nbytes > self.budget.free else 0
-
-    def _skip_stale(self) -> bool:
-        """Drop withdrawn operations from the front (and all, when they are most of the heap); is anything ready?"""
-        ready = self._ready
-        if self._stale > 16 and self._stale > len(ready) // 2:
-            ready[:] = [entry for entry in ready if entry[2].state is READY]
-            heapq.heapify(ready)
-            self._stale = 0
-        while ready and ready[0][2].state is not READY:
-            heapq.heappop(ready)
-            self._stale -= 1
-        return bool(ready)
-
-    # -- for tests --------------------------------------------------------------------------------------------
+    # -- what there is ----------------------------------------------------------------------------------------
 
     @property
     def queued(self) -> int:
@@ -346,18 +261,13 @@ class Scheduler(Generic[Op]):
 
     @property
     def idle(self) -> bool:
-        return not (self._lanes or self._started or self._apart or self._queued)
+        return not (self._lanes.taken or self._started or self._started.apart or self._queued)
 
     def validate(self) -> None:
         """Check the invariants; tests call it after every event."""
+        for part in (self._lanes, self._ready, self._started):
+            part.validate()
         ready = [entry[2] for entry in self._ready if entry[2].state is READY]
-        assert len(self._ready) - len(ready) == self._stale
+        assert len(self._ready) - len(ready) == len(self._ready.withdrawn)
         assert all(op.blocked == 0 for op in ready)
-        assert self._queued >= len(ready) + len({op for lane in self._lanes.values() for op in lane.waiting})
-        for lane in self._lanes.values():
-            assert not lane.idle
-            assert not (lane.writing and lane.readers)
-            assert not lane.waiting or not lane.admits(next(iter(lane.waiting)).writes)
-        assert self._charged == sum(self._started.values())
-        assert len([charge for charge in self._started.values() if charge]) <= 1 or self._charged <= self.budget.nbytes
-        assert len(self._started) <= self.budget.operations
+        assert self._queued >= len(ready) + len({op for lane in self._lanes.taken.values() for op in lane.waiting})

@@ -124,7 +124,7 @@ def crowd(where: State, size: int = MANY) -> tuple[Scheduler[Any], list[Counted]
     ops = [Counted(line, "stuck" if where is WAITING else f"key {n}", priority=n % 7) for n in range(size)]
     assert submit_all(scheduler, ops) == []
     assert {op._state for op in ops} == {where}
-    kept = {HELD: line.held, WAITING: scheduler._lanes["stuck"].waiting, READY: scheduler._ready}[where]
+    kept = {HELD: line.held, WAITING: scheduler._lanes.taken["stuck"].waiting, READY: scheduler._ready}[where]
     return scheduler, ops, lambda: len(kept)
 
 
@@ -144,7 +144,7 @@ def test_withdrawing_many_behind_a_stuck_head_costs_the_same_for_each(where: Sta
         assert Counted.looks.total() <= 12 * gone + 200
     assert kept() <= 40
     assert scheduler.queued == 0
-    assert list(scheduler._lanes) == ["stuck"]
+    assert list(scheduler._lanes.taken) == ["stuck"]
     scheduler.validate()
 
 
