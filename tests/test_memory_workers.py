@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
@@ -11,7 +12,8 @@ from worker_laws import WorkerLaws, names
 
 import akv
 from akv import sync
-from akv.job import local
+from akv.job import agenda, local
+from akv.job.local import LocalJob
 
 
 class TestMemoryWorkers(WorkerLaws):
@@ -30,7 +32,7 @@ class TestHandedOver(TestMemoryWorkers):
 
     @pytest.fixture(autouse=True)
     def _little_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local, "_TURN", 0.0)
+        monkeypatch.setattr(agenda, "_TURN", 0.0)
         monkeypatch.setattr(local, "_FEW", 1)
 
 
@@ -102,3 +104,37 @@ async def test_a_handle_that_nothing_refers_to_any_more_is_lost(policy: str, los
                 await pull
         else:
             assert (await pull)[0] == 1
+
+
+@pytest.mark.parametrize("policy", ["abort", "drop"])
+async def test_who_is_refused_takes_nobodys_place(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{next(names)}?workers=2&on_worker_loss={policy}&timeout=20"
+    async with akv.connect(url, rank=0) as first, akv.connect(url, rank=1) as second:
+        await first.init("w", np.zeros(2))
+        await first.push("w", np.ones(2))
+        pull = first.pull("w")
+        monkeypatch.setattr(second.engine.backend, "attached", lambda: False)  # it may come back
+        for wrong in ({"staleness": 2}, {"role": "reader"}):
+            with pytest.raises(akv.InvalidArgument):
+                await akv.connect(url, rank=1, **wrong)
+        await second.push("w", np.ones(2))
+        assert ((await pull) == 2).all()
+
+
+async def test_a_refusal_keeps_nobody_from_hearing_of_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalJob, "tick", lambda job: None)  # only who joins looks at the time
+    url = f"memory://{next(names)}?workers=2&worker_timeout=0.05&timeout=20"
+    async with akv.connect(url, rank=0) as kv:
+        other = await akv.connect(url, rank=1)
+        await kv.init("w", np.zeros(1))
+        await kv.push("w", np.ones(1))
+        pull = kv.pull("w")
+        del other
+        gc.collect()
+        async with asyncio.timeout(10):
+            while not pull.done():
+                with pytest.raises(akv.InvalidArgument, match="rank"):
+                    await akv.connect(url, rank=0)
+                await asyncio.sleep(0.01)
+        with pytest.raises(akv.WorkerLost):
+            await pull

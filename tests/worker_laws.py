@@ -342,6 +342,17 @@ class WorkerLaws(ABC):
             await second.push("w", np.ones(2))
             assert ((await first.pull("w")) == 1).all()
 
+    async def test_a_round_of_which_all_is_skipped_makes_the_version_that_its_pushes_were_told(self) -> None:
+        url = self.url("workers=2&timeout=20", on_nonfinite="skip")
+        async with akv.connect(url) as first, akv.connect(url) as second:
+            await first.init("w", np.ones(2))
+            bad = np.full(2, np.nan)
+            told = [await kv.push("w", bad) for kv in (first, second)]
+            value = await first.pull("w", min_version=max(told))
+            np.testing.assert_array_equal(value, np.ones(2))
+            assert told == [2, 2]
+            assert (await second.info("w")).version == 2
+
     async def test_a_call_that_waits_can_be_cancelled_or_time_out_and_harms_nobody(self) -> None:
         url = self.url("workers=2")
         first, second = await akv.connect(url, timeout=self.short), await akv.connect(url, timeout=20)

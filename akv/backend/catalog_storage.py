@@ -115,6 +115,11 @@ class CatalogStorage(Storage, CompressionStorage, Generic[U_]):
     def version(self, key: Key) -> int:
         return self._catalog.version(key)
 
+    def renew(self, key: Key) -> int:
+        entry = self._catalog.find("push", key)
+        entry.version += 1
+        return entry.version
+
     def nbytes(self, key: Key) -> int:
         return self._catalog.nbytes(key)
 

@@ -197,6 +197,16 @@ class Storage(ABC):
     def version(self, key: Key) -> int:
         """The current version, 0 for a key that does not exist."""
 
+    def renew(self, key: Key) -> int:
+        """Make a version of the value as it is, for a round that brings nothing; return it.
+
+        A storage that cannot stays at its version; then who waits for the next one waits for the next round.
+
+        Raises:
+            KeyNotFound, KeyTypeError.
+        """
+        return self.info(key).version
+
     @abstractmethod
     def nbytes(self, key: Key) -> int:
         """The size of the value in bytes, 0 for a key that does not exist."""

@@ -77,17 +77,18 @@ class LocalJob:
         """
         worker = Worker(self, max_queued, session or secrets.token_bytes(16))
         with self._lock:
-            passed = self._pass_time() + self._make_way(rank)
+            self.settings.check(wishes)  # before anybody makes way
+            passed = self._pass_time() + (self._make_way(rank) if role == "worker" else [])
             effects = self._core.join(None, worker.session, monotonic(), role=role, rank=rank, wishes=wishes)
             outcome = effects[0]
-            if isinstance(outcome, Fail):
-                raise outcome.error
-            assert isinstance(outcome, Welcome)
-            worker.rank = -1 if outcome.rank is None else outcome.rank
-            self._workers[worker.session] = worker
+            if isinstance(outcome, Welcome):
+                worker.rank = -1 if outcome.rank is None else outcome.rank
+                self._workers[worker.session] = worker
             actions = self._plan(passed + effects[1:])
             self._wind()
         self._agenda.run_aside(actions)
+        if isinstance(outcome, Fail):
+            raise outcome.error
         return worker
 
     def _make_way(self, rank: int | None) -> list[Effect]:
@@ -250,7 +251,7 @@ class LocalJob:
         return actions
 
     def _fold(self, fold: Fold) -> Action:
-        apply = Apply(fold.key, fold.contributions, donate=self.settings.consistency == "sync")
+        apply = Apply(fold.key, fold.contributions, is_round=self.settings.consistency == "sync")
 
         def then(op: Operation) -> list[Effect]:
             if op.error is None:
