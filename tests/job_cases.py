@@ -6,7 +6,8 @@ import itertools
 from collections import Counter, deque
 from typing import Any, NamedTuple
 
-from akv.job import Answer, Create, Discard, Effect, Fail, Fold, Job, Limits, Lost, Read, Settings, Welcome
+from akv.errors import AkvTimeout
+from akv.job import Answer, Create, Discard, Effect, Fail, Fold, Job, Limits, Read, Settings, Welcome
 
 
 class Part(NamedTuple):
@@ -36,7 +37,7 @@ class Driver:
         self.eager = eager
         self.outcomes: dict[int, Any] = {}
         self.calls: set[int] = set()
-        self.lost: list[int] = []
+        self.ranks: dict[str, int | None] = {}
         self.versions: Counter[Any] = Counter()
         self.applied: dict[Any, list[tuple[Part, ...]]] = {}
         self.folding: dict[Any, Fold] = {}
@@ -50,7 +51,10 @@ class Driver:
     # -- events -----------------------------------------------------------------------------------------------
 
     def join(self, who: str, **options: Any) -> int:
-        return self._call(self.job.join, session(who), self.now, **options)
+        ticket = self._call(self.job.join, session(who), self.now, **options)
+        if isinstance(welcome := self.outcomes[ticket], Welcome):
+            self.ranks[who] = welcome.rank
+        return ticket
 
     def leave(self, who: str) -> int:
         return self._call(self.job.leave, session(who), self.now)
@@ -58,25 +62,28 @@ class Driver:
     def lose(self, who: str) -> None:
         self._take(self.job.lose(session(who), self.now))
 
-    def init(self, who: str, key: Any = "w", **options: Any) -> int:
-        return self._call(self.job.init, session(who), key, self.now, **options)
+    def init(self, who: str, key: Any = "w") -> int:
+        return self._call(self.job.init, session(who), key, self.now)
 
-    def push(self, who: str, key: Any = "w", part: Part | None = None, **options: Any) -> int:
+    def push(self, who: str, key: Any = "w", part: Part | None = None) -> int:
         part = part or Part(who, key, next(self._serials))
         self.given.append(part)
-        return self._call(self.job.push, session(who), key, part, self.now, **options)
+        return self._call(self.job.push, session(who), key, part, self.now)
 
-    def pull(self, who: str, key: Any = "w", **options: Any) -> int:
-        return self._call(self.job.pull, session(who), key, self.now, **options)
+    def pull(self, who: str, key: Any = "w") -> int:
+        return self._call(self.job.pull, session(who), key, self.now)
 
-    def wait(self, who: str, version: int, key: Any = "w", **options: Any) -> int:
-        return self._call(self.job.wait, session(who), key, version, self.now, **options)
+    def wait(self, who: str, version: int, key: Any = "w") -> int:
+        return self._call(self.job.wait, session(who), key, version, self.now)
 
-    def barrier(self, who: str, name: str = "", **options: Any) -> int:
-        return self._call(self.job.barrier, session(who), name, self.now, **options)
+    def barrier(self, who: str, name: str = "") -> int:
+        return self._call(self.job.barrier, session(who), name, self.now)
 
-    def withdraw(self, ticket: int, error: Any) -> None:
+    def withdraw(self, ticket: int) -> AkvTimeout:
+        """Give a call up; the error is what it fails with, unless it is too late."""
+        error = AkvTimeout(f"call {ticket}")
         self._take(self.job.withdraw(ticket, error, self.now))
+        return error
 
     def tick(self, seconds: float, *alive: str) -> None:
         """Time passes; those that are alive give a sign of life at its end."""
@@ -111,6 +118,11 @@ class Driver:
         """A version, a Reading, a Welcome or an error; None while it waits."""
         return self.outcomes.get(ticket)
 
+    @property
+    def lost(self) -> list[str]:
+        """The workers who are lost."""
+        return [who for who in self.ranks if self.job.is_lost(session(who))]
+
     def failure(self, ticket: int) -> Fail:
         failure = self.outcomes[ticket]
         assert isinstance(failure, Fail)
@@ -143,14 +155,13 @@ class Driver:
         match effect:
             case Fold():
                 assert effect.key not in self.folding, "two folds of one key at a time"
-                assert list(effect.ranks) == sorted(set(effect.ranks))
+                ranks = [self.ranks[part.who] for part in effect.contributions]
+                assert ranks == sorted(set(ranks))
                 self.folding[effect.key] = effect
                 self.ended.update(effect.contributions)
             case Discard():
                 self.ended[effect.contribution] += 1
                 self.discarded.add(effect.contribution)
-            case Lost():
-                self.lost.append(effect.rank)
             case Create():
                 self._end(effect.ticket, "create")
                 if not self.versions[effect.key]:

@@ -18,7 +18,7 @@ names, keys = st.sampled_from(NAMES), st.sampled_from(KEYS)
 
 
 class Machine(RuleBasedStateMachine):
-    """What both models share: workers that come and go, and calls that are sent again."""
+    """What both models share: workers that come and go, and calls that are given up."""
 
     consistencies: ClassVar[list[dict[str, Any]]]
 
@@ -33,9 +33,6 @@ class Machine(RuleBasedStateMachine):
         settings = Settings(on_worker_loss=self.policy, worker_timeout=10.0, **self.rules)
         self.driver = Driver(self.job_class(settings, 0.0, Limits(ahead=AHEAD)), eager=False)
         self.members: dict[str, str] = {}  # name: "live" or "lost"
-        self.numbers: dict[tuple[str, str], int] = {}
-        self.answers: dict[tuple[str, str, int], int] = {}
-        self.given: dict[int, Part] = {}
         self.pulls: dict[int, Any] = {}  # ticket: what it waits for
         self.untold: set[tuple[str, str]] = set()
         for key in KEYS:
@@ -99,31 +96,18 @@ class Machine(RuleBasedStateMachine):
             self.came(name, late)
         return name in self.members
 
-    @rule(name=names, key=keys, again=st.booleans())
-    def send_again(self, name: str, key: str, again: bool) -> None:
-        last = self.numbers.get((name, key), 0)
-        number = last - again
-        if (name, key, number) in self.answers and name in self.members:
-            before, known = self.driver.outcome(self.answers[name, key, number]), self.remembered(name, key)
-            self.alive(name)
-            ticket = self.driver.push(name, key, number=number)
-            after = self.driver.outcome(ticket)
-            if before is not None and number not in known:
-                assert self.fails(ticket, ProtocolError), "newer answers came after this one: it cannot be missed"
-            elif isinstance(before, Fail):
-                assert after.error is before.error
-            else:
-                assert after == before
-            if before is None:
-                self.replaced(self.answers[name, key, number], ticket)
-                self.answers[name, key, number] = ticket
-            assert self.driver.given[-1] in self.driver.discarded
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        """A pull that is withdrawn harms nobody."""
+        if self.pulls:
+            ticket = data.draw(st.sampled_from(sorted(self.pulls)))
+            assert self.withdrawn(ticket)
+            del self.pulls[ticket]
 
-    def remembered(self, name: str, key: str) -> list[int]:
-        """The numbers whose answers a client may have missed: the newest ones, in the order of the answers."""
-        numbers = {ticket: number for (*whose, number), ticket in self.answers.items() if whose == [name, key]}
-        answered = [numbers[ticket] for ticket in self.driver.outcomes if ticket in numbers]
-        return answered[-AHEAD:]
+    def withdrawn(self, ticket: int) -> bool:
+        error = self.driver.withdraw(ticket)
+        outcome = self.driver.outcome(ticket)
+        return isinstance(outcome, Fail) and outcome.error is error
 
     @invariant()
     def books_are_in_order(self) -> None:
@@ -146,8 +130,6 @@ class Machine(RuleBasedStateMachine):
     def went(self, name: str) -> None: ...
 
     def missed(self, name: str) -> None: ...
-
-    def replaced(self, before: int, after: int) -> None: ...
 
     def compare(self) -> None: ...
 
@@ -198,22 +180,18 @@ class SyncMachine(Machine):
     def push(self, name: str, key: str) -> None:
         if not self.alive(name):
             return
-        number = self.numbers.get((name, key), 0) + 1
-        ticket = self.driver.push(name, key, number=number)
+        ticket = self.driver.push(name, key)
         part = self.driver.given[-1]
         if (name, key) in self.untold or self.lost():
             self.untold.discard((name, key))
             assert self.fails(ticket, WorkerLost)
         elif (place := self.place(name, key)) is None:
             assert self.fails(ticket, ProtocolError)
-            return
         else:
             self.parts[key][place][name] = part
             if self.needs[key] is None:
                 self.needs[key] = self.counted()
             assert self.driver.outcome(ticket) == self.version[key] + 1 + place
-        self.numbers[name, key] = number
-        self.answers[name, key, number] = ticket
 
     def place(self, name: str, key: str) -> int | None:
         first, second = self.parts[key]
@@ -321,23 +299,34 @@ class FreeMachine(Machine):
         for key in KEYS:
             self.settle(key)
 
-    def replaced(self, before: int, after: int) -> None:
-        (part,) = [part for part, ticket in self.tickets.items() if ticket == before]
-        self.tickets[part] = after
+    @rule(data=st.data())
+    def give_up_a_push(self, data: st.DataObject) -> None:
+        """It is taken back, unless it is being applied, or others may rely on it (ssp)."""
+        if not self.tickets:
+            return
+        part = data.draw(st.sampled_from(list(self.tickets)))
+        key, mine = part.key, (part.who, part)
+        free = self.rules["consistency"] == "async" and mine in self.queue[key][1:]
+        taken_back = self.withdrawn(self.tickets[part])
+        assert taken_back == (mine in self.held[key] or free)
+        if taken_back:
+            del self.tickets[part]
+            (self.queue if free else self.held)[key].remove(mine)
+            own = [each for name, each in (*self.queue[key], *self.held[key]) if name == part.who]
+            for pull, (where, awaited) in list(self.pulls.items()):
+                if awaited == part:
+                    self.pulls[pull] = (where, own[-1] if own else None)
 
     @rule(name=names, key=keys)
     def push(self, name: str, key: str) -> None:
         if not self.alive(name):
             return
-        number = self.numbers.get((name, key), 0) + 1
         in_progress = sum(each == name for each, _ in (*self.held[key], *self.queue[key]))
-        ticket = self.driver.push(name, key, number=number)
+        ticket = self.driver.push(name, key)
         if in_progress >= 3:
             assert self.fails(ticket, ProtocolError)
             return
         part = self.driver.given[-1]
-        self.numbers[name, key] = number
-        self.answers[name, key, number] = ticket
         self.tickets[part] = ticket
         self.held[key].append((name, part))
         self.settle(key)

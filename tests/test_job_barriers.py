@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from job_cases import Driver
 
-from akv.errors import AkvTimeout, InvalidArgument, QueueFull
+from akv.errors import InvalidArgument, QueueFull
+from akv.job import Fail
 
 
 def job(names: str, **settings: object) -> Driver:
@@ -57,16 +58,16 @@ def test_a_worker_that_leaves_is_not_waited_for() -> None:
     assert [driver.outcome(ticket) for ticket in waiting] == [0, 0]
 
 
-def test_a_deadline_takes_the_arrival_back() -> None:
+def test_who_gives_up_has_not_arrived() -> None:
     driver = job("ab")
-    ticket = driver.barrier("a", "epoch", deadline=5.0, number=1)
+    ticket = driver.barrier("a", "epoch")
     driver.tick(5.0, "a", "b")
-    failure = driver.failure(ticket)
-    assert isinstance(failure.error, AkvTimeout)
-    assert (failure.key, failure.ranks, failure.waited) == ("epoch", (1,), 5.0)
-    other = driver.barrier("b", "epoch", number=1)
+    assert driver.outcome(ticket) is None
+    error = driver.withdraw(ticket)
+    assert driver.failure(ticket) == Fail(ticket, error, (1,), 5.0)
+    other = driver.barrier("b", "epoch")
     assert driver.outcome(other) is None
-    driver.barrier("a", "epoch", number=2)
+    driver.barrier("a", "epoch")
     assert driver.outcome(other) == 0
 
 

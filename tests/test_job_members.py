@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from job_cases import Driver, Reading
 
-from akv.errors import AkvTimeout, InvalidArgument, QueueFull, SessionExpired, WorkerLost
-from akv.job import Settings, Welcome, Wishes
+from akv.errors import InvalidArgument, QueueFull, SessionExpired, WorkerLost
+from akv.job import Fail, Settings, Welcome, Wishes
 
 
 def job(names: str, **settings: object) -> Driver:
@@ -31,8 +31,7 @@ def test_ranks_are_given_or_assigned_and_stable() -> None:
     assert rank_of(driver, driver.join("c", rank=2)) == 2
     assert rank_of(driver, driver.join("a")) == 0
     assert rank_of(driver, driver.join("b")) == 1
-    again = driver.outcome(driver.join("c", resume=True))
-    assert (again.rank, again.resumed) == (2, True)
+    assert rank_of(driver, driver.join("c")) == 2
     assert isinstance(driver.failure(driver.join("d")).error, InvalidArgument)
     assert isinstance(driver.failure(driver.join("e", rank=1)).error, InvalidArgument)
     assert isinstance(driver.failure(driver.join("f", rank=3)).error, InvalidArgument)
@@ -83,7 +82,7 @@ def test_only_silence_for_the_whole_lease_is_a_loss() -> None:
     assert driver.lost == []
     driver.tick(9.0, "a")
     driver.tick(1.0, "a")
-    assert driver.lost == [1]
+    assert driver.lost == ["b"]
 
 
 def test_abort_tells_all_who_wait() -> None:
@@ -149,7 +148,7 @@ def test_drop_goes_on_without_the_lost_and_counts_only_what_is_whole() -> None:
     driver.push("c")
     pull, barrier = driver.pull("a"), [driver.barrier(who) for who in "ac"]
     driver.tick(10.0, "a", "c")
-    assert driver.lost == [1]
+    assert driver.lost == ["b"]
     assert driver.rounds() == [["a", "c"]]
     assert driver.outcome(pull).version == 2
     assert [driver.outcome(ticket) for ticket in barrier] == [0, 0]
@@ -174,20 +173,20 @@ def test_drop_keeps_what_the_lost_worker_had_given() -> None:
 def test_wait_waits_for_the_worker_or_another_in_its_place() -> None:
     driver = job("ab", on_worker_loss="wait")
     driver.push("a")
-    pull = driver.pull("a", deadline=100.0)
+    pull = driver.pull("a")
     driver.tick(50.0, "a")
-    assert driver.lost == [1]
+    assert driver.lost == ["b"]
     assert driver.outcome(pull) is None
     driver.join("b2")
     driver.push("b2")
     assert driver.outcome(pull).version == 2
     assert isinstance(driver.failure(driver.push("b")).error, SessionExpired)
     driver.push("a")
-    pull = driver.pull("a", deadline=100.0)
+    pull = driver.pull("a")
     driver.tick(50.0, "a")
-    failure = driver.failure(pull)
-    assert isinstance(failure.error, AkvTimeout)
-    assert failure.ranks == (1,)
+    assert driver.outcome(pull) is None
+    error = driver.withdraw(pull)
+    assert driver.failure(pull) == Fail(pull, error, (1,), 50.0)
 
 
 def test_a_worker_that_was_only_frozen_comes_back_to_its_seat() -> None:
@@ -248,7 +247,6 @@ def test_sessions_are_bounded_and_the_forgotten_one_is_told() -> None:
         driver.tick(0.1, "a")
     driver.join("r7", role="reader")
     assert isinstance(driver.failure(driver.pull("r0")).error, SessionExpired)
-    assert isinstance(driver.failure(driver.join("r0", role="reader", resume=True)).error, SessionExpired)
     assert driver.outcome(driver.pull("r1")) == Reading(1, frozenset())
     assert driver.outcome(driver.push("a")) == 2
 
@@ -265,13 +263,3 @@ def test_waiting_calls_are_bounded() -> None:
     waits = [driver.wait("a", 2) for _ in range(65)]
     assert isinstance(driver.failure(waits.pop()).error, QueueFull)
     assert all(driver.outcome(ticket) is None for ticket in waits)
-
-
-def test_a_driver_is_told_when_to_tick() -> None:
-    driver = job("ab")
-    assert driver.job.wake_at == 10.0
-    driver.push("a")
-    driver.pull("a", deadline=3.0)
-    assert driver.job.wake_at == 3.0
-    driver.tick(3.0, "a", "b")
-    assert driver.job.wake_at == 13.0

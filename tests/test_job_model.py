@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from job_models import FreeMachine, Machine, SyncMachine
 
-from akv.job import Answer, Effect, Job
+from akv.job import Job
 from akv.job.clocks import FreeTrack
 from akv.job.rounds import SyncTrack
-from akv.job.track import Track
+from akv.job.track import Round, Track
 from akv.job.waiting import Waiter
 from akv.values.keys import Key
 
@@ -33,7 +34,7 @@ class _Requests(SyncTrack):
         if self.rounds and not self.rounds[0].folding:
             head = self.rounds[0]
             head.contributions[next(rank for rank in range(99) if rank not in head.contributions)] = contribution
-            self._desk.answer(waiter, self.version + 1)
+            self._waitlist.answer(waiter, self.version + 1)
             self.advance()
             return True
         return super().push(waiter, contribution)
@@ -41,7 +42,7 @@ class _Requests(SyncTrack):
 
 class RoundCountsRequests(Job):
     def _new_track(self, key: Key) -> Track:
-        return _Requests(key, self.settings, self._limits, self.members, self._desk)
+        return _Requests(key, self.settings, self._limits, self.members, self._waitlist)
 
 
 class _Eager(SyncTrack):
@@ -53,12 +54,7 @@ class _Eager(SyncTrack):
 
 class LateJoinerCounted(Job):
     def _new_track(self, key: Key) -> Track:
-        return _Eager(key, self.settings, self._limits, self.members, self._desk)
-
-
-class NoDedup(Job):
-    def push(self, *args: Any, number: int | None = None, **options: Any) -> list[Effect]:
-        return super().push(*args, **options)
+        return _Eager(key, self.settings, self._limits, self.members, self._waitlist)
 
 
 class _Hasty(FreeTrack):
@@ -66,7 +62,7 @@ class _Hasty(FreeTrack):
         taken = super().push(waiter, contribution)
         for round_ in self.rounds:
             if round_.push is waiter:
-                self._desk.answer(waiter, self.version + 1)
+                self._waitlist.answer(waiter, self.version + 1)
                 round_.push = None
         return taken
 
@@ -75,12 +71,17 @@ class _Hasty(FreeTrack):
 
 class AnswerBeforeApply(Job):
     def _new_track(self, key: Key) -> Track:
-        return _Hasty(key, self.settings, self._limits, self.members, self._desk)
+        return _Hasty(key, self.settings, self._limits, self.members, self._waitlist)
 
 
-class AnswerToARepeatBeforeApply(Job):
-    def _attach(self, waiter: Waiter, ticket: Any) -> None:
-        self._desk.effects.append(Answer(ticket, 0))
+class _Revoking(FreeTrack):
+    def _queue_of(self, round_: Round) -> deque[Round] | None:
+        return super()._queue_of(round_) or (self.rounds if round_ in self.rounds and not round_.folding else None)
+
+
+class AcceptedTakenBack(Job):
+    def _new_track(self, key: Key) -> Track:
+        return _Revoking(key, self.settings, self._limits, self.members, self._waitlist)
 
 
 class PartCounts(Job):
@@ -93,7 +94,7 @@ class PartCounts(Job):
                     self.rounds[0].contributions.pop(rank, None)
                 super().gone(rank)
 
-        return Leaky(key, self.settings, self._limits, self.members, self._desk)
+        return Leaky(key, self.settings, self._limits, self.members, self._waitlist)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +102,9 @@ class PartCounts(Job):
     [
         (SyncMachine, RoundCountsRequests),
         (SyncMachine, LateJoinerCounted),
-        (SyncMachine, NoDedup),
         (SyncMachine, PartCounts),
-        (FreeMachine, NoDedup),
         (FreeMachine, AnswerBeforeApply),
-        (FreeMachine, AnswerToARepeatBeforeApply),
+        (FreeMachine, AcceptedTakenBack),
     ],
 )
 def test_planted_bugs_are_found(machine: type[Machine], mutant: type[Job]) -> None:

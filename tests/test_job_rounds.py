@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from job_cases import Driver, Part, Reading
+from job_cases import Driver, Part, Reading, session
 
-from akv.errors import AkvTimeout, InvalidArgument, KeyNotFound, NonFinite, ProtocolError
+from akv.errors import InvalidArgument, KeyNotFound, NonFinite, ProtocolError
+from akv.job import Fail
 
 
 def workers(names: str, **settings: object) -> Driver:
@@ -165,17 +165,17 @@ def test_a_failed_fold_is_told_to_those_who_wait_and_to_the_others_at_their_next
     assert driver.outcome(driver.push("b")) == 2
 
 
-def test_a_pull_and_a_wait_for_a_version_also_of_a_key_to_come() -> None:
+def test_a_wait_for_a_version_also_of_a_key_to_come() -> None:
     driver = Driver(workers=1)
     driver.join("a")
     driver.join("r", role="reader")
-    pull, wait = driver.pull("r", version=2), driver.wait("r", 1)
-    assert driver.outcome(pull) is None
+    first, second = driver.wait("r", 1), driver.wait("r", 2)
+    assert driver.outcome(first) is None
     driver.init("a")
-    assert driver.outcome(wait) == 1
-    assert driver.outcome(pull) is None
+    assert driver.outcome(first) == 1
+    assert driver.outcome(second) is None
     driver.push("a")
-    assert driver.outcome(pull).version == 2
+    assert driver.outcome(second) == 2
 
 
 def test_the_first_ranks_init_counts() -> None:
@@ -217,34 +217,27 @@ def test_a_reader_takes_part_in_nothing() -> None:
     assert driver.rounds() == [["a"]]
 
 
-def test_a_deadline_ends_a_pull_and_names_who_is_missing() -> None:
+def test_a_pull_that_is_given_up_names_who_is_missing_and_its_push_still_counts() -> None:
     driver = workers("abc")
     driver.push("a")
     driver.push("b")
-    pull = driver.pull("a", deadline=5.0)
-    driver.tick(4.9, *"abc")
-    assert driver.outcome(pull) is None
-    driver.tick(0.2, *"abc")
-    failure = driver.failure(pull)
-    assert isinstance(failure.error, AkvTimeout)
-    assert (failure.key, failure.ranks, failure.waited) == ("w", (2,), pytest.approx(5.1))
-    assert "'w'" in str(failure.error)
-    assert "[2]" in str(failure.error)
-    assert "5.1 s" in str(failure.error)
-    # Its push still counts.
+    first, second = driver.pull("a"), driver.pull("a")
+    driver.tick(5.0, *"abc")
+    assert driver.outcome(first) is None
+    error = driver.withdraw(first)
+    assert driver.failure(first) == Fail(first, error, (2,), 5.0)
     driver.push("c")
     assert driver.rounds() == [["a", "b", "c"]]
+    assert driver.outcome(second).version == 2
 
 
-def test_a_withdrawn_pull_harms_nobody() -> None:
+def test_two_calls_with_one_ticket_are_refused() -> None:
     driver = workers("ab")
     driver.push("a")
-    first, second = driver.pull("a"), driver.pull("a")
-    error = InvalidArgument("cancelled")
-    driver.withdraw(first, error)
-    assert driver.failure(first).error is error
-    driver.push("b")
-    assert driver.outcome(second).version == 2
+    driver.job.pull(77, session("a"), "w", 0.0)
+    (fail,) = driver.job.pull(77, session("a"), "w", 0.0)
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, InvalidArgument)
 
 
 def test_what_was_given_is_given_back_once() -> None:

@@ -175,7 +175,7 @@ def round_counts_requests(real: Any, self: SyncTrack, waiter: Any, contribution:
         return bool(real(self, waiter, contribution))
     head = self.rounds[0]
     head.contributions[next(rank for rank in range(99) if rank not in head.contributions)] = contribution
-    self._desk.answer(waiter, self.version + 1)
+    self._waitlist.answer(waiter, self.version + 1)
     self.advance()
     return True
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from akv.errors import InvalidArgument, QueueFull
 from akv.job.members import Members
-from akv.job.waiting import Cause, Desk, Waiter
+from akv.job.waiting import Cause, Waiter, WaitList
+from akv.values.keys import Key
 
 __all__ = ["Barriers"]
 
@@ -17,7 +18,7 @@ class _Cycle(Cause):
     __slots__ = ("_barriers", "arrived", "required")
     what: ClassVar[str] = "barrier"
 
-    def __init__(self, name: str, required: frozenset[int], barriers: Barriers) -> None:
+    def __init__(self, name: Key, required: frozenset[int], barriers: Barriers) -> None:
         super().__init__(name)
         self.required = set(required)
         self.arrived: dict[int, Waiter] = {}
@@ -40,22 +41,22 @@ class Barriers:
     Who joins while one is open may arrive, and passes with the others, but is not waited for.
     """
 
-    def __init__(self, most: int, members: Members, desk: Desk) -> None:
-        self._most, self._members, self._desk = most, members, desk
-        self.open: dict[object, _Cycle] = {}
+    def __init__(self, most: int, members: Members, waitlist: WaitList) -> None:
+        self._most, self._members, self._waitlist = most, members, waitlist
+        self.open: dict[Key, _Cycle] = {}
 
-    def arrive(self, waiter: Waiter, name: str) -> None:
+    def arrive(self, waiter: Waiter) -> None:
         """A worker is there.
 
         Raises:
             InvalidArgument: it waits there already. QueueFull: the bound on barriers is reached.
         """
-        rank = waiter.session.rank
+        name, rank = waiter.key, waiter.session.rank
         assert rank is not None
         cycle = self.open.get(name) or self._open(name)
         if rank in cycle.arrived:
             raise InvalidArgument(f"barrier {name!r}: rank {rank} waits there already")
-        self._desk.wait(waiter, cycle)
+        self._waitlist.wait(waiter, cycle)
         cycle.arrived[rank] = waiter
         self.open[name] = cycle
         if lost := self._members.lost.intersection(cycle.missing()):
@@ -63,7 +64,7 @@ class Barriers:
         else:
             self._pass_if_complete(cycle)
 
-    def _open(self, name: str) -> _Cycle:
+    def _open(self, name: Key) -> _Cycle:
         if len(self.open) >= self._most:
             raise QueueFull(f"barrier {name!r}: workers wait at {len(self.open)} others, the most that may be")
         return _Cycle(name, self._members.counted, self)
@@ -84,12 +85,12 @@ class Barriers:
         if not cycle.missing():
             del self.open[cycle.key]
             for waiter in list(cycle.waiting):
-                self._desk.answer(waiter, 0)
+                self._waitlist.answer(waiter, 0)
 
     def _fail(self, cycle: _Cycle, ranks: tuple[int, ...]) -> None:
         del self.open[cycle.key]
         for waiter in list(cycle.waiting):
-            self._desk.lose(waiter, cycle, ranks)
+            self._waitlist.lose(waiter, cycle, ranks)
 
     def validate(self) -> None:
         """Check the invariants, for tests."""

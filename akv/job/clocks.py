@@ -7,7 +7,6 @@ from collections import deque
 from typing import Any
 
 from akv.errors import ProtocolError, WorkerLost
-from akv.job.effects import Discard
 from akv.job.track import Round, Track
 from akv.job.waiting import Waiter
 
@@ -31,14 +30,14 @@ class FreeTrack(Track):
         self._staleness = self._settings.staleness if self._settings.consistency == "ssp" else math.inf
 
     def push(self, waiter: Waiter, contribution: Any) -> bool:
-        self.tell(waiter)
+        self.raise_untold(waiter)
         rank = waiter.session.rank
         assert rank is not None
         self._check_ahead(rank)
         round_ = Round(self)
         round_.contributions[rank] = contribution
         round_.members, round_.push = {rank}, waiter
-        self._desk.wait(waiter, round_)
+        self._waitlist.wait(waiter, round_)
         self.held.append(round_)
         self._admit()
         return True
@@ -89,18 +88,16 @@ class FreeTrack(Track):
             if lost and round_.push is not None:
                 ranks = tuple(sorted(lost))
                 self.held.remove(round_)
-                self._desk.effects += [
-                    Discard(self.key, contribution) for contribution in round_.contributions.values()
-                ]
+                self._give_back(round_)
                 for waiter in list(round_.waiting):
-                    self._desk.lose(waiter, round_, ranks)
+                    self._waitlist.lose(waiter, round_, ranks)
 
     def withdraw(self, round_: Round) -> bool:
         queue = self._queue_of(round_)
         if queue is None:
             return False
         queue.remove(round_)
-        self._desk.effects += [Discard(self.key, contribution) for contribution in round_.contributions.values()]
+        self._give_back(round_)
         for waiter in list(round_.waiting):
             if waiter is not round_.push:
                 self.pull(waiter)  # for what this worker pushed before

@@ -7,29 +7,25 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from akv.errors import AkvError
-from akv.job.settings import Settings
 from akv.values.keys import Key
 
-__all__ = ["Answer", "Create", "Discard", "Effect", "Fail", "Fold", "Lost", "Read", "Ticket", "Welcome"]
+__all__ = ["Answer", "Create", "Discard", "Effect", "Fail", "Fold", "Read", "Ticket", "Welcome"]
 
 Ticket: TypeAlias = Hashable
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The session is a member now; a reader's `rank` is None. `resumed`: its session was known."""
+    """The session is a member now; a reader's `rank` is None."""
 
     ticket: Ticket
     rank: int | None
-    num_workers: int
-    settings: Settings
-    resumed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The call has succeeded: a push with the version it is (or will be) part of, a wait with the version reached, a
-    barrier with how often it has been passed."""
+    """The call has succeeded: a push with the version it is (or will be) part of, a wait with the version reached, all
+    else with 0."""
 
     ticket: Ticket
     version: int
@@ -37,11 +33,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The call has failed. `key`, missing `ranks` and seconds `waited` as far as they apply; the text has them too."""
+    """The call has failed. Missing `ranks` and seconds `waited` as far as they apply."""
 
     ticket: Ticket
     error: AkvError
-    key: Key | None = None
     ranks: tuple[int, ...] = ()
     waited: float | None = None
 
@@ -64,15 +59,14 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Apply the sum of these contributions, in this order, as the next version; report `committed` or `broken`.
+    """Apply the sum of these contributions, in the order of their ranks, as the next version; report `committed` or
+    `broken`.
 
     The contributions are the driver's again after that. There is one fold per key at a time.
     """
 
     key: Key
-    ranks: tuple[int, ...]
     contributions: tuple[Any, ...]
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +77,4 @@ class Discard:
     contribution: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A worker is lost; nobody has sat in the seat if `session` is None."""
-
-    rank: int
-    session: bytes | None
-
-
-Effect: TypeAlias = Welcome | Answer | Fail | Create | Read | Fold | Discard | Lost
+Effect: TypeAlias = Welcome | Answer | Fail | Create | Read | Fold | Discard

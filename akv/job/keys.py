@@ -31,7 +31,7 @@ class Keys:
             track = self.tracks[key] = self._make(key)
         return track
 
-    def existing(self, verb: str, key: Key) -> Track:
+    def existing(self, key: Key) -> Track:
         """The track of a key that exists.
 
         Raises:
@@ -39,7 +39,7 @@ class Keys:
         """
         track = self.tracks.get(key)
         if track is None or not track.version:
-            raise KeyNotFound(f"{verb}: key {key!r:.200} does not exist; init it first")
+            raise KeyNotFound(f"push: key {key!r:.200} does not exist; init it first")
         return track
 
     def tidy(self, key: Key) -> None:

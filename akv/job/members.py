@@ -140,13 +140,6 @@ class Members:
         patience = 1 if seat.state is State.LIVE else _PATIENCE
         return seat.heard + self._settings.worker_timeout * patience
 
-    @property
-    def next_expiry(self) -> float | None:
-        """When `expired` will have something, if nothing is heard until then."""
-        if not any(seat.session for seat in self.seats.values()):
-            return None
-        return min((self._expiry(seat) for seat in self.seats.values() if seat.state is not State.LOST), default=None)
-
     def validate(self) -> None:
         """Check the invariants, for tests."""
         sessions = [seat.session for seat in self.seats.values() if seat.session]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from akv.errors import AkvError, InvalidArgument, SessionExpired
-from akv.job.effects import Lost
 from akv.job.members import Members, Seat, State
 from akv.job.sessions import Role, Session, Sessions
 from akv.job.settings import Limits
-from akv.job.waiting import Desk
+from akv.job.waiting import WaitList
 
 __all__ = ["Audience", "Roster"]
 
@@ -33,15 +32,15 @@ class Audience(Protocol):
 class Roster:
     """The sessions and members of one job."""
 
-    def __init__(self, policy: str, limits: Limits, members: Members, desk: Desk, audience: Audience) -> None:
+    def __init__(self, policy: str, limits: Limits, members: Members, waitlist: WaitList, audience: Audience) -> None:
         self._policy = policy
-        self._members, self._desk, self._audience = members, desk, audience
-        self._sessions = Sessions(limits.sessions, limits.ledgers, _is_idle)
+        self._members, self._waitlist, self._audience = members, waitlist, audience
+        self._sessions = Sessions(limits.sessions, _is_idle)
 
     # -- coming -----------------------------------------------------------------------------------------------
 
-    def admit(self, identity: bytes, role: Role, rank: int | None, resume: bool) -> bool:
-        """Let a client in; return whether its session was known.
+    def admit(self, identity: bytes, role: Role, rank: int | None) -> None:
+        """Let a client in.
 
         Raises:
             SessionExpired, InvalidArgument, QueueFull: it is not in.
@@ -49,9 +48,10 @@ class Roster:
         session = self._sessions.find(identity)
         if session is not None:
             self._return(session, role, rank)
-            return True
-        if resume:
-            self._sessions.heard(identity)
+        else:
+            self._enter(identity, role, rank)
+
+    def _enter(self, identity: bytes, role: Role, rank: int | None) -> None:
         if role == "reader" and rank is not None:
             raise InvalidArgument(f"a reader has no rank; leave rank={rank} out")
         session = self._sessions.open(identity, role)
@@ -61,7 +61,6 @@ class Roster:
             except AkvError:
                 self._sessions.forget(identity)
                 raise
-        return False
 
     def _return(self, session: Session, role: Role, rank: int | None) -> None:
         if role != session.role or (rank is not None and session.rank is not None and rank != session.rank):
@@ -75,12 +74,12 @@ class Roster:
 
     def _sit(self, session: Session, rank: int | None) -> None:
         before = self._members.counted
-        session.seat = self._members.take(session.identity, rank, self._desk.now)
+        session.seat = self._members.take(session.identity, rank, self._waitlist.now)
         self._audience.joined(session.seat.rank, True, session.seat.rank not in before)
 
     def _revive(self, seat: Seat, at: float | None = None) -> None:
         before, was_live = self._members.counted, seat.state is State.LIVE
-        self._members.revive(seat, self._desk.now if at is None else at)
+        self._members.revive(seat, self._waitlist.now if at is None else at)
         if not was_live:
             self._audience.joined(seat.rank, False, seat.rank not in before)
 
@@ -129,7 +128,7 @@ class Roster:
         session = self._sessions.find(identity)
         if session is not None and session.rank is not None:
             seat, session.seat = seat_of(session), None
-            for rank in self._members.leave(seat, self._desk.now):
+            for rank in self._members.leave(seat, self._waitlist.now):
                 self._audience.gone(rank)
 
     def lose(self, identity: bytes) -> None:
@@ -140,14 +139,13 @@ class Roster:
 
     def expire(self) -> None:
         """Lose those that were not heard of for too long."""
-        for seat in self._members.expired(self._desk.now):
+        for seat in self._members.expired(self._waitlist.now):
             self._lose(seat)
 
     def _lose(self, seat: Seat) -> None:
         if seat.state is State.LOST:
             return
         self._members.lose(seat)
-        self._desk.effects.append(Lost(seat.rank, seat.session))
         if self._policy == "drop":
             self._audience.gone(seat.rank)
         elif self._policy == "abort":

@@ -15,15 +15,15 @@ class SyncTrack(Track):
     """At most two rounds of a key are there: the oldest, and the next one for workers who run ahead."""
 
     def push(self, waiter: Waiter, contribution: Any) -> bool:
-        self.tell(waiter)
+        self.raise_untold(waiter)
         if lost := tuple(sorted(self._members.lost)):
-            self._desk.lose(waiter, Round(self), lost)
+            self._waitlist.lose(waiter, Round(self), lost)
             return False
         rank = waiter.session.rank
         assert rank is not None
         place, round_ = self._slot(rank)
         round_.contributions[rank] = contribution
-        self._desk.answer(waiter, self.version + 1 + place)
+        self._waitlist.answer(waiter, self.version + 1 + place)
         self.advance()
         return True
 
@@ -54,7 +54,7 @@ class SyncTrack(Track):
         super().wait(waiter)
         lost = self._members.lost
         if lost and waiter.cause is self.versions and waiter.session.rank is not None and not self._will_reach(waiter):
-            self._desk.lose(waiter, self.versions, tuple(sorted(lost)))
+            self._waitlist.lose(waiter, self.versions, tuple(sorted(lost)))
 
     def _will_reach(self, waiter: Waiter) -> bool:
         folding = bool(self.rounds) and self.rounds[0].folding
@@ -73,11 +73,11 @@ class SyncTrack(Track):
         needy: list[Round] = []
         while self.rounds and self._needs(self.rounds[-1], rank):
             needy.append(self.rounds.pop())
-        since = min((waiter.since for round_ in needy for waiter in round_.waiting), default=self._desk.now)
-        self.discard(needy, lost_error("push and pull", Round(self), (rank,), self._desk.now - since), (rank,))
+        since = min((waiter.since for round_ in needy for waiter in round_.waiting), default=self._waitlist.now)
+        self.discard(needy, lost_error("push and pull", Round(self), (rank,), self._waitlist.now - since), (rank,))
         for waiter in list(self.versions.waiting):
             if waiter.session.rank is not None and not self._will_reach(waiter):
-                self._desk.lose(waiter, self.versions, (rank,))
+                self._waitlist.lose(waiter, self.versions, (rank,))
 
     def _needs(self, round_: Round, rank: int) -> bool:
         if round_.folding or (round_.members is not None and rank not in round_.members):

@@ -1,4 +1,4 @@
-"""Clients, by their random 128-bit id: they outlive connections, and what they sent is remembered with them."""
+"""Clients, by their random 128-bit id: they outlive connections."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from akv.errors import QueueFull, SessionExpired
-from akv.job.ledger import Ledger
 from akv.job.members import Seat
-from akv.values.keys import Key
 
 __all__ = ["Role", "Session", "Sessions"]
 
@@ -19,47 +17,24 @@ Role: TypeAlias = Literal["worker", "reader"]
 class Session:
     """One client. `seat`: the place that a worker was given; it may have left, or be replaced, since."""
 
-    __slots__ = ("_ledgers", "_most", "identity", "role", "seat")
+    __slots__ = ("identity", "role", "seat")
 
-    def __init__(self, identity: bytes, role: Role, most: int) -> None:
+    def __init__(self, identity: bytes, role: Role) -> None:
         self.identity = identity
         self.role = role
         self.seat: Seat | None = None
-        self._ledgers: dict[tuple[str, Key], Ledger] = {}
-        self._most = most
 
     @property
     def rank(self) -> int | None:
         """A worker's rank; None for a reader, and for a worker that has left or was replaced."""
         return self.seat.rank if self.seat is not None and self.seat.session == self.identity else None
 
-    def ledger(self, verb: str, key: Key, window: int) -> Ledger:
-        """Where the numbered calls of this verb on this key are remembered.
-
-        Raises:
-            QueueFull: the bound on ledgers is reached.
-        """
-        ledger = self._ledgers.get((verb, key))
-        if ledger is None:
-            if len(self._ledgers) >= self._most:
-                raise QueueFull(f"{verb}: this session has numbered calls on {self._most} keys, the most it may")
-            ledger = self._ledgers[verb, key] = Ledger(window)
-        return ledger
-
-    def validate(self) -> None:
-        """Check the invariants, for tests."""
-        assert len(self._ledgers) <= self._most
-        assert self.seat is None or self.role == "worker"
-        for ledger in self._ledgers.values():
-            ledger.validate()
-
 
 class Sessions:
     """The sessions of a job, the one unheard of for longest first."""
 
-    def __init__(self, most: int, ledgers: int, is_idle: Callable[[Session], bool]) -> None:
-        self._most, self._ledgers = most, ledgers
-        self._is_idle = is_idle
+    def __init__(self, most: int, is_idle: Callable[[Session], bool]) -> None:
+        self._most, self._is_idle = most, is_idle
         self._known: OrderedDict[bytes, Session] = OrderedDict()
 
     def find(self, identity: bytes) -> Session | None:
@@ -91,7 +66,7 @@ class Sessions:
         """
         if len(self._known) >= self._most:
             self._evict()
-        session = self._known[identity] = Session(identity, role, self._ledgers)
+        session = self._known[identity] = Session(identity, role)
         return session
 
     def _evict(self) -> None:
@@ -108,4 +83,4 @@ class Sessions:
         """Check the invariants, for tests."""
         assert len(self._known) <= self._most
         for session in self._known.values():
-            session.validate()
+            assert session.seat is None or session.role == "worker"

@@ -94,14 +94,12 @@ class Limits:
     Attributes:
         sessions: remembered clients; the one unheard of for longest is forgotten first.
         waiting: operations that wait at a time.
-        ledgers: keys and barriers that one session has numbered its calls on.
         barriers: barriers that somebody waits at.
         ahead: pushes of one worker on one key that are not applied yet, outside sync (there it is two).
     """
 
     sessions: int = 4096
     waiting: int = 1 << 16
-    ledgers: int = 1 << 20
     barriers: int = 1 << 10
     ahead: int = 16
 

@@ -11,7 +11,7 @@ from akv.errors import AkvError, KeyNotFound
 from akv.job.effects import Create, Discard, Fold, Read
 from akv.job.members import Members
 from akv.job.settings import Limits, Settings
-from akv.job.waiting import Cause, Desk, Waiter
+from akv.job.waiting import Cause, Waiter, WaitList
 from akv.values.keys import Key
 
 __all__ = ["Round", "Track"]
@@ -87,14 +87,14 @@ class Track(ABC):
         untold: errors of pushes that had been answered already, by rank, until that worker calls again.
     """
 
-    def __init__(self, key: Key, settings: Settings, limits: Limits, members: Members, desk: Desk) -> None:
+    def __init__(self, key: Key, settings: Settings, limits: Limits, members: Members, waitlist: WaitList) -> None:
         self.key = key
         self.version = 0
         self.rounds: deque[Round] = deque()
         self.untold: dict[int, AkvError] = {}
         self.versions = _Versions(self)
         self.birth = _Birth(key, members)
-        self._settings, self._limits, self._members, self._desk = settings, limits, members, desk
+        self._settings, self._limits, self._members, self._waitlist = settings, limits, members, waitlist
 
     # -- what workers ask -------------------------------------------------------------------------------------
 
@@ -102,11 +102,11 @@ class Track(ABC):
         """Init of a worker."""
         first = self._members.first
         if self.version or waiter.session.rank == first:
-            self._desk.grant(waiter, Create(waiter.ticket, self.key))
+            self._waitlist.grant(waiter, Create(waiter.ticket, self.key))
             return
-        self._desk.wait(waiter, self.birth)
+        self._waitlist.wait(waiter, self.birth)
         if first in self._members.lost:
-            self._desk.lose(waiter, self.birth, (first,))
+            self._waitlist.lose(waiter, self.birth, (first,))
 
     @abstractmethod
     def push(self, waiter: Waiter, contribution: Any) -> bool:
@@ -118,24 +118,25 @@ class Track(ABC):
 
     def pull(self, waiter: Waiter) -> None:
         """Pull, after all that this session has pushed so far."""
-        self.tell(waiter)
+        self.raise_untold(waiter)
         rank = waiter.session.rank
         own = None if rank is None else self._last_of(rank)
         if own is not None:
-            self._desk.wait(waiter, own)
+            self._waitlist.wait(waiter, own)
         else:
-            self.wait(waiter)
+            self._read(waiter)
+
+    def _read(self, waiter: Waiter) -> None:
+        self._waitlist.grant(waiter, Read(waiter.ticket, self.key))
 
     def wait(self, waiter: Waiter) -> None:
-        """Wait for a version; a pull then reads it."""
+        """Wait for a version."""
         if self.version < waiter.version:
-            self._desk.wait(waiter, self.versions)
-        elif waiter.verb == "pull":
-            self._desk.grant(waiter, Read(waiter.ticket, self.key))
+            self._waitlist.wait(waiter, self.versions)
         else:
-            self._desk.answer(waiter, self.version)
+            self._waitlist.answer(waiter, self.version)
 
-    def tell(self, waiter: Waiter) -> None:
+    def raise_untold(self, waiter: Waiter) -> None:
         """Raise what became of an earlier push of this session, if it went wrong after its answer."""
         rank = waiter.session.rank
         if self.untold and rank is not None and (error := self.untold.pop(rank, None)) is not None:
@@ -151,7 +152,7 @@ class Track(ABC):
         """The key exists now."""
         self.version = version
         for waiter in list(self.birth.waiting):
-            self._desk.grant(waiter, Create(waiter.ticket, self.key))
+            self._waitlist.grant(waiter, Create(waiter.ticket, self.key))
         self._reached()
 
     def committed(self, version: int) -> None:
@@ -159,9 +160,9 @@ class Track(ABC):
         done = self._pop()
         self.version = version
         if done.push is not None:
-            self._desk.answer(done.push, version)
+            self._waitlist.answer(done.push, version)
         for waiter in list(done.waiting):
-            self.wait(waiter)
+            self._read(waiter)
         self._reached()
         self.advance()
 
@@ -205,7 +206,7 @@ class Track(ABC):
         """A worker is lost, and whoever waits for it waits in vain."""
         if rank == self._members.first:
             for waiter in list(self.birth.waiting):
-                self._desk.lose(waiter, self.birth, (rank,))
+                self._waitlist.lose(waiter, self.birth, (rank,))
 
     @abstractmethod
     def missing(self, round_: Round | None) -> tuple[int, ...]:
@@ -219,7 +220,7 @@ class Track(ABC):
         """Another rank may be the first now."""
         for waiter in list(self.birth.waiting):
             if waiter.session.rank == self._members.first:
-                self._desk.grant(waiter, Create(waiter.ticket, self.key))
+                self._waitlist.grant(waiter, Create(waiter.ticket, self.key))
 
     # -- rounds -----------------------------------------------------------------------------------------------
 
@@ -231,18 +232,20 @@ class Track(ABC):
             head.members = self._members_of(head)
         if head.complete:
             head.folding = True
-            ranks = tuple(sorted(head.contributions))
-            contributions = tuple([head.contributions[rank] for rank in ranks])
-            self._desk.effects.append(Fold(self.key, ranks, contributions, self.version + 1))
+            contributions = tuple([head.contributions[rank] for rank in sorted(head.contributions)])
+            self._waitlist.effects.append(Fold(self.key, contributions))
 
     @abstractmethod
     def _members_of(self, head: Round) -> set[int]:
         """The ranks that a round counts, now that it is the oldest."""
 
+    def _give_back(self, round_: Round) -> None:
+        self._waitlist.effects += [Discard(self.key, contribution) for contribution in round_.contributions.values()]
+
     def discard(self, rounds: Sequence[Round], error: AkvError, ranks: tuple[int, ...] = ()) -> None:
         """Give back what was staged; those who gave it are told. `ranks`: those to blame."""
         for round_ in rounds:
-            self._desk.effects += [Discard(self.key, contribution) for contribution in round_.contributions.values()]
+            self._give_back(round_)
         self._throw_away(rounds, error, ranks)
 
     def _throw_away(self, rounds: Sequence[Round], error: AkvError, ranks: tuple[int, ...] = ()) -> None:
@@ -251,7 +254,7 @@ class Track(ABC):
         told = {waiter.session.rank for waiter in waiting}
         self.untold.update({rank: error for round_ in rounds for rank in round_.contributions.keys() - told})
         for waiter in waiting:
-            self._desk.fail(waiter, error, ranks, self._desk.now - waiter.since)
+            self._waitlist.fail(waiter, error, ranks, self._waitlist.now - waiter.since)
 
     @property
     def idle(self) -> bool:

@@ -1,21 +1,17 @@
-"""Who waits, for what, since when and until when; and the effects on their way out."""
+"""Who waits, for what, and since when; and the effects on their way out."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from akv.errors import AkvError, AkvTimeout, InvalidArgument, QueueFull, WorkerLost
+from akv.errors import AkvError, InvalidArgument, QueueFull, WorkerLost
 from akv.job.effects import Answer, Effect, Fail, Ticket
-from akv.job.ledger import Ledger
 from akv.values.keys import Key
 
 if TYPE_CHECKING:
     from akv.job.sessions import Session
 
-__all__ = ["Cause", "Desk", "Waiter"]
+__all__ = ["Cause", "WaitList", "Waiter"]
 
 
 class Cause:
@@ -43,29 +39,17 @@ class Cause:
 
 
 class Waiter:
-    """One call on its way. `version`: the version that a pull or a wait wants; `number`: its place in `ledger`."""
+    """One call on its way. `version`: the one that a wait wants."""
 
-    __slots__ = ("cause", "deadline", "key", "ledger", "number", "session", "since", "ticket", "verb", "version")
+    __slots__ = ("cause", "key", "session", "since", "ticket", "verb", "version")
 
-    def __init__(
-        self,
-        verb: str,
-        ticket: Ticket,
-        session: Session,
-        key: Key,
-        since: float,
-        deadline: float | None,
-        ledger: Ledger | None = None,
-        number: int = 0,
-        version: int = 0,
-    ) -> None:
+    def __init__(self, verb: str, ticket: Ticket, session: Session, key: Key, since: float, version: int = 0) -> None:
         self.verb, self.ticket, self.session, self.key = verb, ticket, session, key
-        self.since, self.deadline, self.version = since, deadline, version
-        self.ledger, self.number = ledger, number
+        self.since, self.version = since, version
         self.cause: Cause | None = None
 
 
-class Desk:
+class WaitList:
     """Keeps the waiting calls and the effects. Every ticket that came in is answered once.
 
     Attributes:
@@ -78,8 +62,6 @@ class Desk:
         self.effects: list[Effect] = []
         self.waiting: dict[Ticket, Waiter] = {}
         self._most = most
-        self._deadlines: list[tuple[float, int, Waiter]] = []
-        self._order = itertools.count()
 
     def take(self) -> list[Effect]:
         """The effects since the last call."""
@@ -105,10 +87,6 @@ class Desk:
         if len(self.waiting) >= self._most:
             raise QueueFull(f"{waiter.verb}: {len(self.waiting)} calls wait in this job, the most that may")
         self.waiting[waiter.ticket] = waiter
-        if waiter.ledger is not None:
-            waiter.ledger.begin(waiter.number, waiter)
-        if waiter.deadline is not None:
-            heapq.heappush(self._deadlines, (waiter.deadline, next(self._order), waiter))
 
     def leave(self, waiter: Waiter) -> None:
         """Stop waiting, without an answer."""
@@ -124,61 +102,16 @@ class Desk:
 
     def answer(self, waiter: Waiter, version: int) -> None:
         """The call has succeeded."""
-        if waiter.ledger is not None:
-            waiter.ledger.end(waiter.number, version)
         self.grant(waiter, Answer(waiter.ticket, version))
 
     def fail(self, waiter: Waiter, error: AkvError, ranks: tuple[int, ...] = (), waited: float | None = None) -> None:
         """The call has failed."""
-        failure = Fail(waiter.ticket, error, waiter.key, ranks, waited)
-        if waiter.ledger is not None:
-            waiter.ledger.end(waiter.number, replace(failure, ticket=None))
-        self.grant(waiter, failure)
+        self.grant(waiter, Fail(waiter.ticket, error, ranks, waited))
 
     def lose(self, waiter: Waiter, cause: Cause, lost: tuple[int, ...]) -> None:
         """The call fails because of lost workers."""
         waited = self.now - waiter.since
         self.fail(waiter, lost_error(waiter.verb, cause, lost, waited), lost, waited)
-
-    def time_out(self, waiter: Waiter) -> None:
-        """The call's time is over; unless it is too late to undo it: then it ends soon."""
-        cause = waiter.cause
-        assert cause is not None
-        ranks, waited = cause.missing(), self.now - waiter.since
-        if cause.withdraw(waiter):
-            missing = f", for ranks {list(ranks)!r:.200}" if ranks else ""
-            text = f"{waiter.verb}: waited {waited:.3g} s for {cause.what} {cause.key!r}{missing}; the time is over"
-            self.fail(waiter, AkvTimeout(text), ranks, waited)
-
-    def attach(self, waiter: Waiter, ticket: Ticket) -> Ticket:
-        """The call in progress was sent again: it will answer `ticket`; return the ticket it had."""
-        before = waiter.ticket
-        del self.waiting[before]
-        waiter.ticket = ticket
-        self.waiting[ticket] = waiter
-        return before
-
-    def due(self) -> list[Waiter]:
-        """Those whose deadline has come."""
-        due = []
-        while self._deadlines and self._deadlines[0][0] <= self.now:
-            waiter = heapq.heappop(self._deadlines)[2]
-            if waiter.cause is not None:
-                due.append(waiter)
-        self._sweep()
-        return due
-
-    def _sweep(self) -> None:
-        if len(self._deadlines) > 64 + 2 * len(self.waiting):
-            self._deadlines = [entry for entry in self._deadlines if entry[2].cause is not None]
-            heapq.heapify(self._deadlines)
-
-    @property
-    def next_deadline(self) -> float | None:
-        """When `due` will have something; None: never, as it stands."""
-        while self._deadlines and self._deadlines[0][2].cause is None:
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
 
     def validate(self) -> None:
         """Check the invariants, for tests."""
@@ -188,7 +121,6 @@ class Desk:
             assert waiter.ticket == ticket
             assert waiter.cause is not None
             assert waiter in waiter.cause.waiting
-            assert waiter.ledger is None or waiter.ledger.open[waiter.number] is waiter
 
 
 def lost_error(verb: str, cause: Cause, lost: tuple[int, ...], waited: float) -> WorkerLost:
