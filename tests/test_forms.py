@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from akv.errors import DTypeMismatch, InvalidArgument, KeyTypeError, NotAnArray, ShapeMismatch
-from akv.values import forms
-from akv.values.forms import NO_KEYS, Selection, check_priority, check_shape, contributions, targets
+from akv.values import selection as selections
+from akv.values.forms import check_priority, check_shape, contributions, targets
 from akv.values.rowsparse import RowSparse
+from akv.values.selection import NO_KEYS, Selection
 
 KEYS = st.lists(st.integers(0, 4), max_size=6) | st.lists(st.sampled_from(["a", "b", "c"]), max_size=6)
 VALUES = pytest.mark.parametrize("convert", [contributions, targets])
@@ -88,12 +89,12 @@ def test_many_keys_need_a_list_of_the_same_length(keys: list[str], argument: Any
 
 
 def test_the_selection_of_a_single_key_is_kept_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "_single", {})
-    monkeypatch.setattr(forms, "_MOST_SINGLE", 4)
+    monkeypatch.setattr(selections, "_single", {})
+    monkeypatch.setattr(selections, "_MOST_SINGLE", 4)
     assert Selection.of("a") is Selection.of("a")
     for number in range(20):
         assert Selection.of(number).keys == [number]
-        assert len(forms._single) <= 4
+        assert len(selections._single) <= 4
 
 
 @pytest.mark.parametrize(("known", "other"), [(1, "1"), (1, True), (1, 1.0), (0, False), ("1", 1)])

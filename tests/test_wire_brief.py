@@ -38,10 +38,7 @@ def _brief(end: End) -> w.Decoder:
 def _fed(end: End, stream: bytes, step: int) -> list[tuple[object, ...]]:
     """What messages say that come in pieces of so many bytes; looked at before the next piece takes their memory."""
     return [
-        _understood(event)
-        for start in range(0, len(stream), step)
-        for event in end.feed(stream[start : start + step])
-        if not isinstance(event, w.Slice)
+        _understood(event) for start in range(0, len(stream), step) for event in end.feed(stream[start : start + step])
     ]
 
 

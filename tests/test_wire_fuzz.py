@@ -28,7 +28,7 @@ def test_the_corpus_holds_the_seeds_of_today() -> None:
 
 def test_the_corpus_makes_every_message_and_event() -> None:
     events = {type(event) for data in CASES.values() for event in check(data)}
-    assert events >= {row.make for row in TABLE} - {w.Abort} | {w.Slice, w.Aborted, w.Refused}
+    assert events >= {row.make for row in TABLE} - {w.Abort} | {w.Part, w.Aborted, w.Refused}
 
 
 @given(st.binary(max_size=400))

@@ -144,11 +144,11 @@ def test_a_changed_byte_is_noticed_or_means_something_else(position: int, value:
 def test_strangers_cannot_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memo, "_MOST", 100)
     monkeypatch.setattr("akv_tcp.wire.memo.MEMO", bounded := memo.Memo())
-    for module in ("encoder", "arrivals"):
+    for module in ("encoder", "arrivals", "plans", "riding"):
         monkeypatch.setattr(f"akv_tcp.wire.{module}.MEMO", bounded)
     for number in range(1000):
         sent(w.Pull(1, 0, None, False, (w.Entry(f"k{number}"),)))
         sent(w.Pull(1, 0, None, False, (w.Entry("x" * 300 + str(number)),)))
         sent(w.Pull(1, 0, None, False, (w.Entry(f"k{number}"), w.Entry("l"))))
         received(sent(w.Pull(1, 0, None, False, (w.Entry(f"k{number}"), w.Entry("m")))))
-        assert max(map(len, (bounded._stems, bounded.meanings, bounded.plans, bounded.lists))) <= 100
+        assert max(map(len, (bounded._stems, bounded.meanings, bounded.plans, bounded.lists, bounded.wholes))) <= 100

@@ -17,13 +17,17 @@ from akv_tcp.wire.head import HEAD_SIZE, pack_head, read_head
 from akv_tcp.wire.limits import MAX_HEADER
 from akv_tcp.wire.memo import MEMO
 from akv_tcp.wire.row import Row
-from akv_tcp.wire.versions import MOST_TOLD, pack_versions, told
+from akv_tcp.wire.versions import MOST_TOLD, told
 
 COUNTS = st.integers(2, 40) | st.sampled_from([MOST_TOLD, MOST_TOLD + 1, MOST_TOLD + 17, 2 * MOST_TOLD + 300])
 
 
 def answer(versions: list[int]) -> w.Result:
-    return w.Result(7, tuple([w.Entry(None, version=version) for version in versions]))
+    return w.Result(7, w.Versions(versions))
+
+
+def one_by_one(versions: list[int]) -> tuple[w.Entry, ...]:
+    return tuple([w.Entry(None, version=version) for version in versions])
 
 
 def sent(message: w.Message) -> bytes:
@@ -67,7 +71,8 @@ def test_they_arrive_as_they_are_and_anybody_can_read_them(count: int, some: lis
     data = sent(answer(versions))
     (message,) = came_of(data)
     assert isinstance(message, w.Result)
-    assert message.entries == answer(versions).entries
+    assert message.entries == one_by_one(versions)
+    assert w.versions_in(message.entries) == versions
     assert set(map(type, message.entries)) == {w.Entry}
     assert list(message.data) == [None] * count
     (first, total, entries), *more = headers(data)
@@ -76,7 +81,7 @@ def test_they_arrive_as_they_are_and_anybody_can_read_them(count: int, some: lis
     assert read == [(None, 0, 0, [], 0, 0, 0, 0, version) for version in versions]
 
 
-@given(st.integers(16, 40), st.data())
+@given(st.integers(2, 40), st.data())
 def test_whatever_byte_is_changed_it_means_what_it_says(count: int, data: st.DataObject) -> None:
     """By law: with and without this way of reading, the same bytes come to the same."""
     frame = bytearray(sent(answer(list(range(count)))))
@@ -90,13 +95,14 @@ def test_whatever_byte_is_changed_it_means_what_it_says(count: int, data: st.Dat
         assert came_of(bytes(frame)) == quick
 
 
-@given(st.lists(st.integers(0, 300), min_size=16, max_size=40))
+@given(st.lists(st.integers(0, 300), min_size=2, max_size=40))
 def test_short_versions_are_read_as_well(versions: list[int]) -> None:
     """Another program packs them as short as msgpack allows."""
-    entries = answer(versions).entries
+    entries = one_by_one(versions)
     header = msgpack.packb([len(entries), 0, entries])
     assert told(header) is None
-    assert came_of(pack_head(64, 7, len(header), 0) + header) == came_of(sent(answer(versions)))
+    data = pack_head(64, 7, len(header), 0) + header
+    assert came_of(data) == came_of(sent(answer(versions))) == came_of(sent(w.Result(7, entries)))
 
 
 def test_they_are_told_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +117,26 @@ def test_they_are_told_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("version", [-1, 2**64, 1.0])
 def test_what_is_no_version_is_not_sent(version: Any) -> None:
+    with pytest.raises((TypeError, OverflowError)):
+        w.Versions([1] * 20 + [version])
     with pytest.raises(InvalidArgument):
-        sent(answer([1] * 20 + [version]))
+        sent(w.Result(7, one_by_one([1] * 20 + [version])))
 
 
-def test_entries_that_say_more_are_packed_as_they_are() -> None:
-    entries = (*answer([1] * 20).entries, w.Entry("k", version=1))
-    assert pack_versions(entries) is None
+@given(st.lists(U64, min_size=1, max_size=40), st.data())
+def test_they_are_a_sequence_of_entries(versions: list[int], data: st.DataObject) -> None:
+    entries, same = w.Versions(versions), one_by_one(versions)
+    place = data.draw(st.integers(-len(versions), len(versions) - 1))
+    assert entries[place] == same[place]
+    assert entries[place:] == same[place:]
+    assert list(entries) == list(same)
+    assert entries == w.Versions(versions) != w.Versions([*versions, 0])
+
+
+@given(st.lists(U64, min_size=1, max_size=3000), st.lists(U64, min_size=1, max_size=3000))
+def test_some_may_say_more(before: list[int], after: list[int]) -> None:
+    """In other frames, say."""
+    entries = (*one_by_one(before), w.Entry("k", version=1), *one_by_one(after))
     (message,) = came_of(sent(w.Result(7, entries)))
     assert isinstance(message, w.Result)
     assert message.entries == entries

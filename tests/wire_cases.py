@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from akv.errors import AkvError
 from akv_tcp import wire as w
 from akv_tcp.wire.dtypes import ITEMSIZE
+from akv_tcp.wire.head import HEAD_SIZE, read_head
 from akv_tcp.wire.row import Row
 from akv_tcp.wire.table import TABLE
 
@@ -86,6 +87,17 @@ def sent(end: End, *messages: w.Message) -> bytes:
         while batch := end.sender.next_batch():
             data += b"".join(batch)
     return data
+
+
+def frames_in(stream: bytes) -> list[tuple[int, int]]:
+    """Whose frames these are, and how many bytes of tensors each brings."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    while start < len(stream):
+        _, request, header, payload = read_head(memoryview(stream), start)
+        start += HEAD_SIZE + header + payload
+        found.append((request, payload))
+    return found
 
 
 def dense(key: str | int | None, nbytes: int, **fields: int) -> w.Entry:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -76,6 +77,13 @@ class Catalog(Generic[E_]):
                 f"{verb}: key {key!r:.200} does not exist; init it first (keys in the store: {len(self.entries)})"
             )
         return entry
+
+    def find_all(self, verb: str, keys: Sequence[Key]) -> list[E_]:
+        """The entries of existing keys. Raises what `find` does."""
+        found = list(map(self.entries.get, keys))
+        if None in found:
+            self.find(verb, keys[found.index(None)])
+        return cast("list[E_]", found)
 
     def claim(self, key: Key, value: Value | Table, owner: int) -> E_ | None:
         """Check an init by `owner`: the entry that exists already, None for a key to be created.

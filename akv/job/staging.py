@@ -15,9 +15,10 @@ from akv.compression import Coded, Scheme
 from akv.errors import DTypeMismatch
 from akv.operations import CodedPush, Operation, Push
 from akv.values.buffers import empty
-from akv.values.forms import NO_KEYS, Selection, Value, check_shape
+from akv.values.forms import Value, check_shape
 from akv.values.keys import Key
 from akv.values.rowsparse import RowSparse
+from akv.values.selection import NO_KEYS, Selection
 
 __all__ = ["Apply", "Check", "Contribution", "Inspect", "Stage"]
 
@@ -162,25 +163,30 @@ class _Copies(Transaction):
 
 
 class Apply(Operation):
-    """Have the storage apply the sum of some contributions, in their order; `result`: the version."""
+    """Have the storage apply the sum of some contributions, in their order; `result`: the version.
+
+    Args:
+        is_round: they are those of all workers, staged. Then what they bring may be kept; and if all of it was dropped
+            (on_nonfinite=skip) there is a version all the same, since the pushes were answered with its number.
+    """
 
     verb = "push"
 
-    def __init__(self, key: Key, contributions: Sequence[Contribution], donate: bool) -> None:
+    def __init__(self, key: Key, contributions: Sequence[Contribution], is_round: bool) -> None:
         self._values = list(itertools.chain.from_iterable(contributions))
-        self._donate = donate
+        self._is_round = is_round
         self._now = 0
         super().__init__(Selection.of(key), 0, sum(value.nbytes for value in self._values))
 
     def begin(self, storage: Storage) -> Sequence[Transaction]:
         (key,) = self.keys
-        self._now = storage.version(key)
         if not self._values:
+            self._now = storage.renew(key) if self._is_round else storage.version(key)
             return ()
         if isinstance(self._values[0], Coded):  # all of them are, or `Check` would have refused some
             assert isinstance(storage, CompressionStorage)
             return [storage.begin_coded(key, cast("list[Coded]", self._values))]
-        return [storage.begin_write(key, cast("list[Value]", self._values), self._donate)]
+        return [storage.begin_write(key, cast("list[Value]", self._values), self._is_round)]
 
     def outcome(self, results: list[Any]) -> Any:
         return results[0] if results else self._now

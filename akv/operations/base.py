@@ -11,8 +11,9 @@ from akv.backend.storage import Storage, Transaction, run_whole
 from akv.errors import AkvError
 from akv.scheduler import NEW, Line, State
 from akv.values.device import OnDevice
-from akv.values.forms import Selection, check_priority
+from akv.values.forms import check_priority
 from akv.values.keys import Key
+from akv.values.selection import Selection
 
 __all__ = ["Listener", "Operation"]
 

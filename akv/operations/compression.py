@@ -11,8 +11,8 @@ from akv.compression import Coded, Scheme
 from akv.errors import InvalidArgument
 from akv.operations.base import Operation
 from akv.operations.control import Compiling
-from akv.values.forms import Selection
 from akv.values.keys import Key
+from akv.values.selection import Selection
 
 __all__ = ["CodedPull", "CodedPush", "CodedPushPull", "SetCompression"]
 

@@ -16,8 +16,8 @@ from akv.operations.data import check_version
 from akv.optim import Optimizer
 from akv.optim.settings import as_multipliers
 from akv.optim.updaters import Updater, as_updater
-from akv.values.forms import NO_KEYS, Selection
 from akv.values.keys import Key, check_key
+from akv.values.selection import NO_KEYS, Selection
 
 __all__ = [
     "Barrier",

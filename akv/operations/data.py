@@ -16,9 +16,20 @@ from akv.values.arrays import as_out
 from akv.values.buffers import can_be_kept
 from akv.values.device import OnDevice
 from akv.values.dtypes import NATIVE
-from akv.values.forms import Selection, Value, check_cast, check_priority, check_shape, contributions, targets
+from akv.values.forms import (
+    Value,
+    are_arrays,
+    are_outs,
+    check_cast,
+    check_priority,
+    check_shape,
+    contributions,
+    targets,
+)
 from akv.values.keys import Key
 from akv.values.rowsparse import RowSparse
+from akv.values.selection import Selection
+from akv.values.singles import Singles
 
 __all__ = ["Broadcast", "Init", "Pull", "Push", "PushPull", "Snapshot", "check_version"]
 
@@ -58,13 +69,11 @@ class Push(Operation):
         self.donate = donate
         if type(value) is np.ndarray and value.dtype in NATIVE and not selection.many:
             # By far the most frequent call, and a third of its time.
-            self.groups: list[list[Value]] = [[value]]
+            self.groups: Sequence[Sequence[Value]] = [[value]]
             nbytes = value.nbytes
         else:
-            self.groups = selection.group(self.verb, value, contributions)
-            parts = [part for group in self.groups for part in group]
-            nbytes = sum([part.nbytes for part in parts])
-            self.on_device = _on_device(parts)
+            self.groups = selection.group(self.verb, value, contributions, are_arrays)
+            nbytes, self.on_device = _weigh(self.groups)
         # As Operation.__init__ does it, which would take a tenth of the time of a small push.
         self.selection, self.keys = selection, selection.keys
         self.priority = priority if type(priority) is int else check_priority(priority)
@@ -102,15 +111,13 @@ class Pull(Operation):
         self.out = out
         nbytes = 0  # of a fresh array only the storage knows
         if out is None:
-            self.outs: list[list[Value]] | None = None
+            self.outs: Sequence[Sequence[Value]] | None = None
         elif type(out) is np.ndarray and not selection.many:
             self.outs = [[as_out(out, self.verb, selection.keys[0])]]
             nbytes = out.nbytes
         else:
-            self.outs = selection.group(self.verb, out, targets)
-            into = [target for group in self.outs for target in group]
-            nbytes = sum([target.nbytes for target in into])
-            self.on_device = _on_device(into)
+            self.outs = selection.group(self.verb, out, targets, are_outs)
+            nbytes, self.on_device = _weigh(self.outs)
         self.selection, self.keys, self.nbytes = selection, selection.keys, nbytes
         self.priority = priority if type(priority) is int else check_priority(priority)
         if min_version is not None:
@@ -250,6 +257,14 @@ def _arrays(values: Iterable[Initial]) -> Iterator[np.ndarray]:
             yield value.values
         elif not isinstance(value, OnDevice | Table):
             yield value
+
+
+def _weigh(groups: Sequence[Sequence[Value]]) -> tuple[int, Sequence[OnDevice]]:
+    """The bytes of arrays, and those of them that are in GPU memory."""
+    if isinstance(groups, Singles):
+        return groups.nbytes, ()
+    values = [value for group in groups for value in group]
+    return sum([value.nbytes for value in values]), _on_device(values)
 
 
 def _on_device(values: Sequence[object]) -> Sequence[OnDevice]:

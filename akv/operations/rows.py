@@ -10,9 +10,9 @@ from typing import Any
 from akv.backend.storage import RowStorage, Storage, Transaction
 from akv.errors import InvalidArgument, KeyNotFound, NotAnArray
 from akv.operations.base import Operation
-from akv.values.forms import Selection
 from akv.values.keys import Key
 from akv.values.rowsparse import RowSparse
+from akv.values.selection import Selection
 
 __all__ = ["PullRows"]
 
@@ -88,7 +88,7 @@ def _row_requests(selection: Selection, out: object, row_ids: object) -> list[li
     return [_pair(key, group, into) for key, group, into in zip(selection.keys, ids, outs, strict=True)]
 
 
-def _pair(key: Key, ids: list[Any], outs: list[RowSparse]) -> list[tuple[Any, RowSparse | None]]:
+def _pair(key: Key, ids: Sequence[Any], outs: Sequence[RowSparse]) -> list[tuple[Any, RowSparse | None]]:
     if len(ids) == 1:
         return [(ids[0], out) for out in outs]
     if len(ids) != len(outs):

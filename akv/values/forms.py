@@ -1,10 +1,10 @@
-"""The argument forms that all verbs share: one key or a list of keys, one value or a list of them, one per device."""
+"""The forms of values that all verbs share: one for a key, or a list of them, one per device."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,96 +12,33 @@ from akv.errors import DTypeMismatch, InvalidArgument, ShapeMismatch
 from akv.values.arrays import as_array, as_out
 from akv.values.device import OnDevice, is_on_device
 from akv.values.dtypes import NATIVE
-from akv.values.keys import Key, check_keys
+from akv.values.keys import Key
 from akv.values.rowsparse import RowSparse
 
-__all__ = ["NO_KEYS", "Selection", "Value", "check_cast", "check_priority", "check_shape", "contributions", "targets"]
+__all__ = [
+    "Value",
+    "are_arrays",
+    "are_outs",
+    "check_cast",
+    "check_priority",
+    "check_shape",
+    "contributions",
+    "targets",
+]
 
 Value = np.ndarray | RowSparse
 _dtype = operator.attrgetter("dtype")
-T = TypeVar("T")
+_is_plain = operator.attrgetter("flags.carray")
 
 
-class Selection:
-    """The keys of one call, each once, and how to give results back in the form of the call."""
-
-    __slots__ = ("_places", "keys", "many")
-
-    def __init__(self, key: object) -> None:
-        self.keys: list[Key]
-        self.keys, self.many = check_keys(key)
-        self._places: list[int] | None = None
-        if self.many and len(set(self.keys)) < len(self.keys):
-            self._deduplicate()
-
-    @classmethod
-    def of(cls, key: object) -> Selection:
-        """The selection of a call; that of a single key is kept for the next call (0.3 us less)."""
-        if type(key) is not str and type(key) is not int:
-            return cls(key)
-        found = _single.get(key)
-        if found is None:
-            if len(_single) >= _MOST_SINGLE:
-                _single.clear()
-            found = _single[key] = cls(key)
-        return found
-
-    def _deduplicate(self) -> None:
-        first = {key: place for place, key in enumerate(dict.fromkeys(self.keys))}
-        self._places = [first[key] for key in self.keys]
-        self.keys = list(first)
-
-    def group(self, verb: str, argument: object, convert: Callable[[str, Key, object], list[T]]) -> list[list[T]]:
-        """Convert what the call gives for each key; a key that stands in the call twice gets both lists, joined.
-
-        Raises:
-            InvalidArgument: a list of keys came without a list of the same length.
-        """
-        if not self.many:
-            return [convert(verb, self.keys[0], argument)]
-        items = self.per_key(verb, argument)
-        if self._places is None:
-            if convert is contributions and _are_plain(items):
-                return [[item] for item in cast("Sequence[T]", items)]
-            return [convert(verb, key, item) for key, item in zip(self.keys, items, strict=True)]
-        groups: list[list[T]] = [[] for _ in self.keys]
-        for place, item in zip(self._places, items, strict=True):
-            groups[place].extend(convert(verb, self.keys[place], item))
-        return groups
-
-    def per_key(self, verb: str, argument: object) -> Sequence[object]:
-        """Check that `argument` is a list with one item per key of the call."""
-        expected = len(self.keys if self._places is None else self._places)
-        if not isinstance(argument, (list, tuple)):
-            raise InvalidArgument(
-                f"{verb} of {expected} keys needs a list of {expected}, not a {type(argument).__name__}"
-            )
-        if len(argument) != expected:
-            raise InvalidArgument(f"{verb} of {expected} keys got a list of {len(argument)}")
-        return argument
-
-    def spread(self, results: Sequence[T]) -> T | list[T]:
-        """Give one result per key back in the form of the call: alone for one key, else a list in the call's order."""
-        if not self.many:
-            return results[0]
-        return list(results) if self._places is None else [results[place] for place in self._places]
-
-    @property
-    def repeats(self) -> bool:
-        return self._places is not None
-
-
-# For operations on a store as a whole.
-NO_KEYS = Selection(())
-
-# A selection is never changed, so all calls may share it. Bounded for programs that make up new keys all the time.
-_single: dict[Key, Selection] = {}
-_MOST_SINGLE = 10_000
-
-
-def _are_plain(values: Sequence[object]) -> bool:
+def are_arrays(values: Sequence[object]) -> bool:
     """Whether `contributions` would take each of them as it is; a third of the time of asking it."""
     return set(map(type, values)) == {np.ndarray} and set(map(_dtype, values)) <= NATIVE
+
+
+def are_outs(values: Sequence[object]) -> bool:
+    """The same of `targets`, which wants to write to them."""
+    return are_arrays(values) and False not in map(_is_plain, values)
 
 
 def contributions(verb: str, key: Key, value: object) -> list[Value]:

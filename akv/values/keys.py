@@ -39,6 +39,8 @@ def check_keys(keys: object) -> tuple[list[Key], bool]:
     if type(keys) is str:
         return [keys], False
     if isinstance(keys, (list, tuple)):
+        if set(map(type, keys)) == {str}:
+            return list(keys), True
         checked = [check_key(key) for key in keys]
         _refuse_mixture(checked)
         return checked, True

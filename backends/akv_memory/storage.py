@@ -12,10 +12,10 @@ from akv.backend.compressed import Part
 from akv.backend.pushed import dense
 from akv.backend.reads import FreshRead, ReadInto, RowRead, read_rows
 from akv.backend.saved import Record
-from akv.backend.screen import Screen, are_finite
+from akv.backend.screen import Screen
 from akv.backend.storage import RowStorage, SnapshotStorage, Transaction
-from akv.compression import Coded, Scheme
-from akv.optim.updaters import ASSIGN, Elementwise, Updater
+from akv.compression import Coded
+from akv.optim.updaters import ASSIGN, Elementwise
 from akv.values.buffers import can_be_kept
 from akv.values.forms import Value
 from akv.values.keys import Key
@@ -23,16 +23,16 @@ from akv.values.rowsparse import RowSparse
 from akv_memory.cell import Cell
 from akv_memory.compressed import CompressedFunctionWrite, CompressedWrite
 from akv_memory.inits import Create
+from akv_memory.short import ShortWays
 from akv_memory.special import FunctionWrite, RowWrite
 from akv_memory.table import TableCell
 from akv_memory.table_reads import TableRowRead
-from akv_memory.tables import TablesInMemory
 from akv_memory.writes import AssignWrite, Donation, UpdateWrite
 
 __all__ = ["MemoryStorage"]
 
 
-class MemoryStorage(TablesInMemory, RowStorage, SnapshotStorage):
+class MemoryStorage(ShortWays, RowStorage, SnapshotStorage):
     """One C-contiguous array per key, changed in place while no snapshot of it is out; and tables."""
 
     captures_last = True
@@ -40,7 +40,6 @@ class MemoryStorage(TablesInMemory, RowStorage, SnapshotStorage):
     def __init__(self, on_nonfinite: str = "allow") -> None:
         self._on_nonfinite = on_nonfinite
         super().__init__()
-        self._entries = self._catalog.entries
 
     # -- transactions -----------------------------------------------------------------------------------------
 
@@ -129,87 +128,3 @@ class MemoryStorage(TablesInMemory, RowStorage, SnapshotStorage):
         if isinstance(entry, Cell):
             entry.replace(array)
         entry.version = version
-
-    # -- the short way, for small arrays that are only copied, or go through an updater: one third of the time --
-
-    def write_one(self, key: Key, values: Sequence[Value], donate: bool) -> int:
-        cell = self._fitting(key, values)
-        if self._looks and cell is not None and not are_finite((values[0],)):
-            cell = None
-        if cell is not None and self._only_updates:
-            return self._update_one(key, cell, values, donate)
-        if cell is None or donate or not self._only_copies:
-            return super().write_one(key, values, donate)
-        cell.array[...] = values[0]
-        cell.version += 1
-        return cell.version
-
-    def _update_one(self, key: Key, cell: Cell | TableCell, values: Sequence[Value], donate: bool) -> int:
-        updater = cast(Elementwise, self._updater)
-        state = cell.state(updater)
-        if state is None or cell.state_is_lent:  # the first push makes it, after checks that hold from then on
-            return super().write_one(key, values, donate)
-        updater.bind(key, cell.count + 1)(cell.array, cast(np.ndarray, values[0]), state)
-        cell.count += 1
-        cell.version += 1
-        return cell.version
-
-    def write(self, keys: Sequence[Key], groups: Sequence[Sequence[Value]], donate: bool) -> list[int]:
-        cells = list(map(self._fitting, keys, groups))
-        if donate or not self._only_copies or not all(cells):
-            return super().write(keys, groups, donate)
-        if self._looks and not are_finite([values[0] for values in groups]):
-            return super().write(keys, groups, donate)
-        versions = []
-        for cell, values in zip(cells, groups, strict=False):
-            cell.array[...] = values[0]  # type: ignore[union-attr]
-            cell.version += 1  # type: ignore[union-attr]
-            versions.append(cell.version)  # type: ignore[union-attr]
-        return versions
-
-    def read_one(self, key: Key, outs: Sequence[Value] | None) -> Any:
-        if outs is None:
-            return self._catalog.find("pull", key).array.copy()
-        cell = self._fitting(key, outs)
-        if cell is None:
-            return super().read_one(key, outs)
-        outs[0][...] = cell.array  # type: ignore[index]
-        return None
-
-    def read(self, keys: Sequence[Key], outs: Sequence[Sequence[Value]] | None) -> list[Any]:
-        if outs is None:
-            return [cell.array.copy() for cell in [self._catalog.find("pull", key) for key in keys]]
-        cells = list(map(self._fitting, keys, outs))
-        if not all(cells):
-            return super().read(keys, outs)
-        for cell, group in zip(cells, outs, strict=False):
-            group[0][...] = cell.array  # type: ignore[index, union-attr]
-        return []
-
-    def _fitting(self, key: Key, values: Sequence[Value]) -> Cell | TableCell | None:
-        """The cell of a key with one array of the very shape and dtype; None also while a snapshot may be out on it."""
-        cell, array = self._entries.get(key), values[0]
-        if (
-            cell is None
-            or array.dtype is not cell.dtype
-            or array.shape != cell.shape
-            or len(values) > 1
-            or cell.loan is not None
-            or type(array) is RowSparse
-        ):
-            return None
-        return cell
-
-    def set_updater(self, updater: Updater) -> None:
-        super().set_updater(updater)
-        self._choose_way()
-
-    def set_compression(self, scheme: Scheme, senders_pack: bool) -> None:
-        super().set_compression(scheme, senders_pack)
-        self._choose_way()
-
-    def _choose_way(self) -> None:
-        plain, assigns = self._on_nonfinite != "skip" and self.compressor is None, self._updater is ASSIGN
-        self._looks, self._only_copies = self._on_nonfinite == "reject", plain and assigns
-        self.keeps_donations = self._only_copies and not self._looks
-        self._only_updates = plain and not assigns and isinstance(self._updater, Elementwise)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 
 import numpy as np
 
@@ -31,7 +30,6 @@ __all__ = [
 
 
 _CODED = int(w.Kind.CODED)  # comparing with a member of an enum takes three times as long
-_kind = attrgetter("kind")
 
 
 def rules(wishes: Wishes | Settings) -> w.Settings:
@@ -88,10 +86,10 @@ def asks_packed(request: w.Request) -> bool:
     """
     if not isinstance(request, (w.Push, w.PushPull, w.Pull)):
         return False
-    coded = list(map(_kind, request.entries)).count(_CODED)
-    if 0 < coded < len(request.entries):
+    kinds = w.kinds_of(request.entries)
+    if _CODED in kinds and len(kinds) > 1:
         raise InvalidArgument("packed and unpacked values do not mix in one request")
-    return coded > 0
+    return _CODED in kinds
 
 
 def coded_operation(request: w.Request, scheme: Scheme | None) -> ops.Operation:
@@ -115,7 +113,7 @@ def coded_operation(request: w.Request, scheme: Scheme | None) -> ops.Operation:
 
 def is_packed(result: w.Result) -> bool:
     """Whether an answer brings packed values."""
-    return _CODED in map(_kind, result.entries)
+    return _CODED in w.kinds_of(result.entries)
 
 
 def restored(entry: w.Entry, data: w.Payload, codec: Compression, out: np.ndarray | None) -> tuple[w.Entry, w.Payload]:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from akv import operations as ops
 from akv.backend.storage import Info
 from akv.compression import Compression
 from akv.errors import AkvError, ProtocolError
 from akv.operations import Operation
-from akv.values.forms import Value, check_cast, check_shape
-from akv.values.keys import Key
+from akv.values.forms import Value
 from akv.values.rowsparse import RowSparse
 
 from . import wire as w
 from .agreed import restored
-from .delivery import deliver, fits, owned, read_only
+from .delivery import owned, read_only
 from .doubts import refuse
+from .due import Due
 from .exchange import Exchange
+from .lists import take_list
 from .packing import Packing, Quantiser
 from .payloads import staging, value_from
 from .questions import ask, ask_packed
 
 __all__ = ["Asking"]
-
-Wanted = tuple[Key, Sequence[Value]]
 
 
 class Asking:
@@ -43,6 +40,7 @@ class Asking:
         request: what is sent, and sent again after the connection broke; None of what went out as a frame.
         lent: a transport may read the caller's arrays.
         packing: what packs the gradients that it brings, if they travel packed.
+        answered: the server has done it: of its result at least a part has come.
         unpacking: a thread restores what the answer brought.
         leaving: the operation was cancelled, and ends as soon as nothing is lent.
     """
@@ -50,10 +48,8 @@ class Asking:
     # What most requests never change stands here, not in __init__.
     request: w.Request | None = None
     packing: Packing | None = None
-    lent = leaving = unpacking = False
-    _checked = False
-    _wanted: list[Wanted] | None = None
-    _landed: Collection[int] = ()
+    lent = leaving = answered = unpacking = False
+    _due: Due | None = None
 
     def __init__(self, number: int, op: Operation, done: Callable[[Operation], None], where: str) -> None:
         self.number = number
@@ -63,7 +59,7 @@ class Asking:
 
     def _begin(self, step: Operation) -> None:
         self._step = step
-        self._wanted, self._checked, self._landed = None, False, ()
+        self._due = None
 
     @property
     def ready(self) -> bool:
@@ -102,7 +98,8 @@ class Asking:
     def end(self, error: BaseException | None) -> None:
         """Tell the engine."""
         if self.packing is not None:
-            applied = self.op.keys if error is None else error.applied if isinstance(error, AkvError) else ()
+            done = error is None or self.answered
+            applied = self.op.keys if done else error.applied if isinstance(error, AkvError) else ()
             self.packing.settle(applied)
         if error is not None:
             self.op.error = error
@@ -117,9 +114,8 @@ class Asking:
         Raises:
             AkvError: the answer does not fit. Nothing was written to then.
         """
-        self._check(message.entries)
-        entry = message.entries[index]
-        out = self._own(entry, index) if entry.kind == w.Kind.DENSE else None
+        due, entry = self._held(message.entries), message.entries[index]
+        out = due.own(entry, index) if entry.kind == w.Kind.DENSE else None
         return staging(nbytes) if out is None else w.array_bytes(out)
 
     def unpack(self, result: w.Result, codec: Compression) -> w.Result:
@@ -128,20 +124,12 @@ class Asking:
         Raises:
             AkvError: the answer does not fit.
         """
-        self._check(result.entries)
+        due = self._held(result.entries)
         pairs = list(zip(result.entries, result.data, strict=True))
         for index, (entry, data) in enumerate(pairs):
             if entry.kind == w.Kind.CODED:
-                pairs[index] = restored(entry, data, codec, self._own(entry, index))
+                pairs[index] = restored(entry, data, codec, due.own(entry, index))
         return w.Result(result.request, tuple([entry for entry, _ in pairs]), [data for _, data in pairs])
-
-    def _own(self, entry: w.Entry, index: int) -> np.ndarray | None:
-        """The caller's array, if the value may be received straight into it."""
-        targets = self._wanted[index][1] if self._wanted else ()
-        if targets and isinstance(out := targets[0], np.ndarray) and fits(out, entry):
-            self._landed = {*self._landed, index}
-            return out
-        return None
 
     def take(self, result: w.Result) -> bool:
         """Make the operation's outcome of the answer; return whether there is more to ask: see `go_on`.
@@ -151,44 +139,37 @@ class Asking:
         """
         step, entries = self._step, result.entries
         if type(step) is ops.Push and type(self.request) is w.Push and len(entries) == len(step.keys):
-            self.op.result = step.outcome([entry.version for entry in entries])
+            self.op.result = step.outcome(w.versions_in(entries))
+            return False
+        read = step.read if type(step) is ops.PushPull else step
+        if type(read) is ops.Pull and self._due is None and (values := take_list(read, result)) is not None:
+            self.op.result = read.outcome(values)
             return False
         if isinstance(step, ops.Push) and isinstance(self.request, w.Info):
             refuse(step, entries)
-        self._check(entries)
-        self.op.result = step.outcome(self._results(entries, result.data))
+        self.op.result = step.outcome(self._results(self._held(entries), entries, result.data))
         return step.follow is not None
 
-    def _check(self, entries: Sequence[w.Entry]) -> None:
-        """Hold the answer against what was asked, and the caller's arrays, before any of them is written to."""
-        if self._checked:
-            return
-        wanted, verb = _wanted(self._step), self._step.verb
-        self._wanted = wanted
-        if wanted is not None and len(entries) != len(wanted):
-            raise ProtocolError(f"{verb}: the server answered with {len(entries)} entries where {len(wanted)} were due")
-        for (key, outs), entry in zip(wanted or (), entries, strict=False):
-            for out in outs:
-                if out.shape != entry.shape:
-                    check_shape(verb, key, out.shape, entry.shape)
-                if out.dtype is not (dtype := w.dtype_to_numpy(entry.dtype)):
-                    check_cast(verb, key, dtype, out.dtype)
-        self._checked = True
+    def _held(self, entries: Sequence[w.Entry]) -> Due:
+        """What is due, once the answer was held against it."""
+        if self._due is None:
+            self._due = Due(self._step, entries)
+        return self._due
 
-    def _results(self, entries: Sequence[w.Entry], data: Sequence[w.Payload]) -> list[Any]:
+    def _results(self, due: Due, entries: Sequence[w.Entry], data: Sequence[w.Payload]) -> list[Any]:
         match self._step:
             case ops.PushPull():
-                return [None] * len(entries) + self._values(entries, data)
+                return [None] * len(entries) + due.values(entries, data)
             case ops.Push():
-                return [entry.version for entry in entries]
+                return w.versions_in(entries)
             case ops.Pull():
-                return self._values(entries, data)
+                return due.values(entries, data)
             case ops.PullRows():
                 return _rows(self._step, map(value_from, entries, data))
             case ops.Snapshot():
                 return [read_only(value) for value in map(value_from, entries, data)]
             case ops.Wait():
-                self._step.reached = max([self._step.min_version, *[entry.version for entry in entries]])
+                self._step.reached = max([self._step.min_version, *w.versions_in(entries)])
             case ops.Describe():
                 self._step.infos = [_info(entry, self._where) for entry in entries]
             case Exchange():
@@ -198,34 +179,6 @@ class Asking:
             case _:
                 pass
         return []
-
-    def _values(self, entries: Sequence[w.Entry], data: Sequence[w.Payload]) -> list[Any]:
-        assert self._wanted is not None
-        values: list[Any] = list(map(value_from, entries, data))
-        for index, (_, targets) in enumerate(self._wanted):
-            if not targets:
-                values[index] = owned(values[index])
-                continue
-            for out in targets[1:] if index in self._landed else targets:
-                deliver(out, values[index])
-            values[index] = None
-        return values
-
-
-def _wanted(step: Operation) -> list[Wanted] | None:
-    """For each entry that the answer has to have, its key, and the caller's arrays that it is for."""
-    match step:
-        case ops.Pull() if step.outs is not None:
-            return list(zip(step.keys, step.outs, strict=True))
-        case ops.PushPull():
-            return _wanted(step.read)
-        case ops.PullRows():
-            pairs = zip(step.keys, step.requests, strict=True)
-            return [(key, () if out is None else (out,)) for key, group in pairs for _, out in group]
-        case ops.Pull() | ops.Push() | ops.Snapshot() | ops.Describe():
-            return [(key, ()) for key in step.keys]
-        case _:
-            return None
 
 
 def _rows(step: ops.PullRows, values: Iterator[Value]) -> list[list[RowSparse]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import sys
 from time import monotonic
 from typing import Protocol, cast
 
@@ -19,7 +18,8 @@ __all__ = ["Connection", "Owner"]
 _PARTING = 1.0
 # Bytes of small frames that leave before the turn of the loop is over: more would be a long run of copies.
 _WEIGHT = 256 * 1024
-# Seconds in which what has come is handed out without a pause: 256 KiB of small requests, or of keys, take 30-200 ms.
+# Seconds in which what has come is handed out, or what is queued is written, without a pause: 256 KiB of small
+# requests, or of keys, take 30-200 ms, and so does a tensor of 256 MiB to a peer that keeps up.
 _TURN = 0.005
 
 
@@ -140,6 +140,14 @@ class Connection(asyncio.BufferedProtocol):
             return  # where the peer is gone, each further write would be a line in the log
         if self._posted:
             self._write_posted(transport)
+        if self.sender.backlog:
+            self._write_queued(transport)
+        if self.link.phase is w.Phase.CLOSED and not self.sender.backlog:
+            # When it has sent everything. Not at once: within resume_writing, asyncio's transport would end twice.
+            self._loop.call_soon(transport.close)
+
+    def _write_queued(self, transport: asyncio.Transport) -> None:
+        until = monotonic() + _TURN
         while not self._full and self.sender.backlog and (buffers := self.sender.next_batch()):
             self.sent += sum(map(len, buffers))
             if self._gathers and len(buffers) > 1:
@@ -151,9 +159,9 @@ class Connection(asyncio.BufferedProtocol):
                 return
             if not transport.get_write_buffer_size():
                 self._release()
-        if self.link.phase is w.Phase.CLOSED and not self.sender.backlog:
-            # When it has sent everything. Not at once: within resume_writing, asyncio's transport would end twice.
-            self._loop.call_soon(transport.close)
+            if monotonic() > until:  # a peer that takes it as fast would have all of it, while others want a turn
+                self.wake()
+                return
 
     def _write_posted(self, transport: asyncio.Transport) -> None:
         posted, ranks = self._posted, self._ranks
@@ -184,14 +192,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Memory for the next bytes."""
-        return self._inlet.offer(bool(self._arrivals.open))
+        return self._inlet.offer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
         self.heard = self._loop.time()
         self.count += nbytes
-        self._inlet.filled(nbytes)
-        self.take_events()
+        # Most of what comes of a tensor is no event. Who holds the connection has to be heeded all the same.
+        if self._inlet.filled(nbytes) or self._holds:
+            self.take_events()
 
     def take_events(self) -> None:
         """Hand out what has arrived; called by the owner when what the decoder is blocked by, or `hold`, is over."""
@@ -246,8 +255,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._ended:  # in a crowd, the time for the greeting may be over by now
             transport.abort()
             return
-        # asyncio's of 3.11 joins them.
-        self._gathers = sys.version_info >= (3, 12) or not type(transport).__module__.startswith("asyncio")
+        # asyncio's of 3.11 joins them; those of 3.12.0-8 and 3.13.0-1 forget to say that they are full (gh-127655).
+        self._gathers = not type(transport).__module__.startswith("asyncio")
         # Zero: "full" then means that the transport holds something, and "empty" that our memory is free again.
         transport.set_write_buffer_limits(high=0)
         tune(transport.get_extra_info("socket"))
@@ -273,6 +282,7 @@ class Connection(asyncio.BufferedProtocol):
         """Drop what waits to be sent, send why the connection ends, then close it."""
         code, text = w.code_of(error), w.fitting_text(str(error))
         self.sender.clear()
+        self.decoder.close()
         try:
             self.send(w.Goodbye(code, text) if self.link.phase is w.Phase.OPEN else w.Refuse(code, text))
         except InvalidArgument:  # it was said before, by one side or the other; or this client is not welcome yet

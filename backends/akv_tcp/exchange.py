@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from akv.errors import ProtocolError, StoreClosed
 from akv.operations import Operation
-from akv.values.forms import NO_KEYS
+from akv.values.selection import NO_KEYS
 
 from . import wire as w
 

@@ -17,7 +17,7 @@ from akv.values.rowsparse import RowSparse
 
 from .wire import Buffer, Entry, Kind, Payload, array_bytes, dtype_from_numpy, dtype_to_numpy, new_entry
 
-__all__ = ["bare", "initial_from", "pack", "staging", "value_from"]
+__all__ = ["COPIED_NBYTES", "array_from", "bare", "initial_from", "pack", "staging", "value_from"]
 
 
 def bare(key: Key, version: int = 0) -> Entry:
@@ -25,15 +25,15 @@ def bare(key: Key, version: int = 0) -> Entry:
     return Entry(key, 0, 0, (), 0, 0, 0, 0, version)
 
 
-# Below this a copy costs less than a view of the array that may travel.
-_COPIED_NBYTES = 4096
+COPIED_NBYTES = 4096
+"""Up to this a copy costs less than a view of the array that may travel."""
 _DENSE = int(Kind.DENSE)
 
 
 def pack(key: Key | None, value: Value | Coded | Table, version: int = 0) -> tuple[Entry, Payload]:
     """A value as an entry and its bytes: a copy if it is small, else views of its memory, where that is contiguous."""
     dtype = dtype_from_numpy(value.dtype)
-    if type(value) is np.ndarray and value.nbytes <= _COPIED_NBYTES:
+    if type(value) is np.ndarray and value.nbytes <= COPIED_NBYTES:
         return new_entry((key, _DENSE, dtype, value.shape, 0, value.nbytes, 0, 0, version)), value.tobytes()
     if isinstance(value, Coded):
         packed = value.packed
@@ -79,14 +79,21 @@ def initial_from(entry: Entry, data: Payload) -> Value | Table:
     return Table(entry.shape, dtype_to_numpy(entry.dtype), from_dict(description))
 
 
+def array_from(entry: Entry, data: Payload) -> np.ndarray:
+    """The array that a dense entry brings. Raises as `value_from`."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ProtocolError(f"an entry for key {entry.key!r} brings no bytes")
+    return np.ndarray(entry.shape, dtype_to_numpy(entry.dtype), data)
+
+
 def value_from(entry: Entry, data: Payload) -> Value:
     """The value that an entry brings; it uses the memory of `data`.
 
     Raises:
         DTypeMismatch: this side has no such dtype. ProtocolError: the entry brings none. RowOutOfRange.
     """
-    if entry.kind == _DENSE and isinstance(data, (bytes, bytearray, memoryview)):
-        return np.ndarray(entry.shape, dtype_to_numpy(entry.dtype), data)
+    if entry.kind == _DENSE:
+        return array_from(entry, data)
     if entry.kind == Kind.ROWS and isinstance(data, (bytes, bytearray, memoryview)):
         cut = entry.rows * 8
         view = memoryview(data)

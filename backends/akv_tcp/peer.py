@@ -90,8 +90,6 @@ class Peer:
         match event:
             case w.Request():
                 self._take(event)
-            case w.Slice():
-                return
             case w.Part():
                 return
             case w.Heartbeat():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 
 import numpy as np
 
@@ -18,11 +17,13 @@ from akv.values.buffers import empty
 from akv.values.forms import Value
 from akv.values.keys import Key
 from akv.values.rowsparse import RowSparse, merge, row_ids
+from akv.values.singles import Singles
 
 from . import wire as w
 from .agreed import describe, packed_read
 from .doubts import doubtful
 from .exchange import Exchange
+from .lists import joined, named
 from .packing import Packing
 from .payloads import bare, pack
 
@@ -57,14 +58,14 @@ def ask(number: int, op: Operation) -> w.Request | None:
         return w.Push(number, priority, None, (entry,), (data,))
     match op:
         case ops.Pull() | ops.Snapshot():
-            return w.Pull(number, priority, None, False, w.bare_entries(keys, repeat(op.min_version)))
+            return w.Pull(number, priority, None, False, named(op.selection, op.min_version))
         case ops.Init():
             return w.Init(number, priority, None, *_packed(keys, map(_table, op.values)))
         case ops.Push() if in_doubt := doubtful(op):
             return w.Info(number, priority, None, tuple(map(bare, in_doubt)))
         case ops.Push():
             make = w.PushPull if isinstance(op, ops.PushPull) else w.Push
-            return make(number, priority, None, *_packed(keys, map(_total, op.groups)))
+            return make(number, priority, None, *_brought(op))
         case ops.PullRows():
             wanted = [(key, ids) for key, group in zip(keys, op.requests, strict=True) for ids, _ in group]
             ids = [row_ids(ids, None, op.verb, key) for key, ids in wanted]
@@ -103,6 +104,11 @@ def _ask_of_all(number: int, op: Operation) -> w.Request | None:
             return None
         case _:
             raise InvalidArgument(f"{op.verb} does not exist for tcp:// stores")
+
+
+def _brought(op: ops.Push) -> tuple[Sequence[w.Entry], Sequence[w.Payload]]:
+    listed = joined(op.selection, op.groups.values) if isinstance(op.groups, Singles) else None
+    return listed or _packed(op.keys, map(_total, op.groups))
 
 
 def _packed(keys: Sequence[Key], values: Iterable[Value | Table]) -> tuple[tuple[w.Entry, ...], list[w.Payload]]:

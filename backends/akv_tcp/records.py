@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 
 from . import wire as w
@@ -10,13 +9,11 @@ from .questions import REPEATABLE
 
 __all__ = ["Record", "once_more"]
 
-_FEW = 16
-
 
 class Record:
     """The newest request of one slot, and its answer, if that is kept.
 
-    Of a push of many keys only the versions are kept: entries take 18 times as much, 9 MB for 65,536.
+    Of a push only the versions are kept: entries take 18 times as much, 9 MB for 65,536.
     """
 
     __slots__ = ("_answer", "_versions", "number")
@@ -36,7 +33,7 @@ class Record:
         """What is answered when the request comes again."""
         if self._versions is None:
             return self._answer
-        return w.Result(self.number, tuple([w.Entry(None, version=version) for version in self._versions]))
+        return w.Result(self.number, w.Versions(self._versions))
 
     @property
     def is_result(self) -> bool:
@@ -52,8 +49,8 @@ class Record:
         """Remember the answer. Values are not kept, but read again."""
         if isinstance(request, (*REPEATABLE, w.PushPull)) and not isinstance(message, w.Error):
             return
-        if isinstance(message, w.Result) and len(message.entries) > _FEW:
-            self._versions = array("Q", [entry.version for entry in message.entries])
+        if isinstance(message, w.Result) and isinstance(message.entries, w.Versions):
+            self._versions = message.entries.numbers
         else:
             self._answer = message
 

@@ -1,17 +1,15 @@
-"""Requests as operations of the hosted store, and their outcomes as answers."""
+"""Requests as operations of the hosted store."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 from akv import operations as ops
 from akv.backend.protocol import Backend
-from akv.backend.storage import Info as KeyInfo
-from akv.compression import Coded, Scheme
+from akv.compression import Scheme
 from akv.errors import AkvError, InvalidArgument, ProtocolError
 from akv.optim import from_dict
 from akv.values.forms import Value
@@ -19,9 +17,10 @@ from akv.values.keys import Key
 
 from . import wire as w
 from .agreed import asks_packed, coded_operation, spec_of
-from .payloads import bare, initial_from, pack, value_from
+from .lists import selected, values_from
+from .payloads import bare, initial_from, value_from
 
-__all__ = ["answer", "bound", "expected", "operation", "refusal"]
+__all__ = ["bound", "expected", "operation", "refusal"]
 
 # Below this a copy costs less than the snapshot, which makes the next write go to fresh memory.
 _COPIED_NBYTES = 64 * 1024
@@ -93,14 +92,6 @@ def bound(request: w.Request, op: ops.Operation, most: int) -> None:
             )
 
 
-def answer(request: w.Request, op: ops.Operation) -> w.Message:
-    """RESULT or ERROR."""
-    if op.error is not None:
-        return refusal(request, op.error)
-    entries, data = _outcome(request, op)
-    return w.Result(request.request, entries, data)
-
-
 def refusal(request: w.Request, error: BaseException) -> w.Error:
     """The answer to a request that failed."""
     name = "" if isinstance(error, AkvError) else f"{type(error).__name__}: "
@@ -124,64 +115,34 @@ def expected(request: w.Request, op: ops.Operation, backend: Backend) -> int:
     return backend.size(op if isinstance(request, w.Rows) else ops.Pull(_keys(request.entries), None, 0))
 
 
-def _outcome(request: w.Request, op: ops.Operation) -> tuple[tuple[w.Entry, ...], Sequence[w.Payload]]:
-    result = op.result if op.selection.many else [op.result]
-    match request:
-        case w.Push():
-            return w.bare_entries(repeat(None), result), ()
-        case w.PushPull() | w.Pull():
-            return _packed(result)
-        case w.Rows():
-            return _packed([rows for found in result for rows in (found if isinstance(found, list) else [found])])
-        case w.Wait():
-            return (w.Entry(None, version=op.result),), []
-        case w.Info():
-            return tuple(_info(info) for info in result), []
-        case w.Keys():
-            return tuple(bare(key) for key in result), []
-        case _:
-            return (), []
-
-
-def _packed(values: Sequence[Value | Coded]) -> tuple[tuple[w.Entry, ...], list[w.Payload]]:
-    pairs = [pack(None, value) for value in values]
-    return tuple([entry for entry, _ in pairs]), [data for _, data in pairs]
-
-
-def _info(info: KeyInfo) -> w.Entry:
-    dtype = w.dtype_from_numpy(info.dtype)
-    whole = math.prod(info.shape) * info.dtype.itemsize
-    held = 0 if info.nbytes == whole else info.nbytes
-    return w.Entry(None, dtype=dtype, shape=info.shape, number=held, version=info.version)
-
-
 def _push(request: w.Push) -> ops.Push:
-    entries = request.entries
+    entries = w.listing_of(request.entries)
     # Small ones arrive in memory that cannot be kept, and of a single key there is a short way through the store.
-    donate = max([entry.nbytes for entry in entries], default=0) >= w.INLINE
+    donate = entries.largest >= w.INLINE
     if len(entries) == 1 and not donate:
         return ops.Push(entries[0].key, value_from(entries[0], request.data[0]), request.priority)
-    return ops.Push(_keys(entries), _values(request), request.priority, donate)
+    return ops.Push(selected(entries), values_from(entries, request.data), request.priority, donate)
 
 
 def _pushpull(request: w.PushPull, backend: Any) -> ops.PushPull:
-    keys = _keys(request.entries)
-    op = ops.PushPull(keys, _values(request), None, request.priority, donate=True)
-    if backend.capabilities["snapshots"] and _is_large(sum([entry.nbytes for entry in request.entries]), len(keys)):
+    entries = w.listing_of(request.entries)
+    keys = selected(entries)
+    op = ops.PushPull(keys, values_from(entries, request.data), None, request.priority, donate=True)
+    if backend.capabilities["snapshots"] and _is_large(entries.nbytes, len(entries)):
         op.read = ops.Snapshot(keys)
     return op
 
 
 def _pull(request: w.Pull, backend: Any) -> ops.Operation:
-    keys = _keys(request.entries)
-    op: ops.Operation = ops.Pull(keys[0] if len(keys) == 1 else keys, None, request.priority)
-    if backend.capabilities["snapshots"] and _is_large(backend.size(op), len(keys)):
+    entries = w.listing_of(request.entries)
+    keys = entries[0].key if len(entries) == 1 else selected(entries)
+    op: ops.Operation = ops.Pull(keys, None, request.priority)
+    if backend.capabilities["snapshots"] and _is_large(backend.size(op), len(entries)):
         # Sent from the store's own memory: the next write goes elsewhere while the snapshot lives.
         op = ops.Snapshot(keys)
         op.priority = request.priority
-    version = max([entry.version for entry in request.entries], default=0)
-    if version:
-        op.min_version = version
+    if entries.newest:
+        op.min_version = entries.newest
     return op
 
 
@@ -203,10 +164,6 @@ def _wanted_rows(request: w.Rows) -> dict[Key, list[Value]]:
         wanted.setdefault(key, []).append(ids)
         last = key
     return wanted
-
-
-def _values(request: w.Batch) -> list[Value]:
-    return list(map(value_from, request.entries, request.data))
 
 
 def _described(text: str) -> Any:

@@ -11,8 +11,9 @@ from akv.errors import AkvError
 from akv.operations import Operation
 
 from . import wire as w
+from .outcomes import answer
 from .records import Record, once_more
-from .requests import answer, expected, refusal
+from .requests import expected, refusal
 from .room import Share
 from .transfers import TRANSFERS
 

@@ -15,10 +15,11 @@ from .decoder import Decoder
 from .dtypes import DType, dtype_from_numpy, dtype_to_numpy
 from .encoder import Encoder, encode_answer
 from .entries import Entry, Kind, bare_entries, new_entry, rows_nbytes
-from .events import Aborted, Event, Landing, Part, Refused, Reserve, Slice
+from .events import Aborted, Event, Landing, Part, Refused, Reserve
 from .greetings import Challenge, Consistency, Hello, OnLoss, Proof, Refuse, Role, Settings, Welcome
 from .limits import INLINE, MOST_ENTRIES, Limits, cost
 from .link import Link
+from .listing import Joined, Listing, listing_of
 from .message import Message
 from .outgoing import Outgoing
 from .requests import (
@@ -47,6 +48,7 @@ from .requests import (
 from .row import Phase, Side
 from .sender import URGENT, Sender, Withdrawn
 from .transfers import Announce, Capture, Fetch, Release, Restore, Stage
+from .versions import Versions, kinds_of, versions_in
 
 __all__ = [
     "INLINE",
@@ -78,12 +80,14 @@ __all__ = [
     "Hello",
     "Info",
     "Init",
+    "Joined",
     "Keyed",
     "Keys",
     "Kind",
     "Landing",
     "Limits",
     "Link",
+    "Listing",
     "Message",
     "Number",
     "OnLoss",
@@ -113,9 +117,9 @@ __all__ = [
     "SetUpdater",
     "Settings",
     "Side",
-    "Slice",
     "Stage",
     "Stencil",
+    "Versions",
     "Wait",
     "Welcome",
     "Withdrawn",
@@ -129,6 +133,9 @@ __all__ = [
     "encode_answer",
     "error_from",
     "fitting_text",
+    "kinds_of",
+    "listing_of",
     "new_entry",
     "rows_nbytes",
+    "versions_in",
 ]

@@ -12,8 +12,10 @@ from typing import TypeAlias
 from .buffers import Payload
 from .entries import Entry
 from .limits import cost
+from .listing import Listing
 from .message import Message
 from .requests import Batch, Read
+from .versions import Versions
 
 __all__ = [
     "Abort",
@@ -31,7 +33,7 @@ class Result(Message):
     """A request succeeded: versions, and values where the request asked for some."""
 
     request: int
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     data: Sequence[Payload] = ()
 
 
@@ -48,7 +50,7 @@ class Error(Message):
     key: str | int | None = None
     ranks: tuple[int, ...] = ()
     waited: float | None = None
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     data: Sequence[Payload] = ()
 
 
@@ -81,4 +83,7 @@ Keyed: TypeAlias = Batch | Read | Result | Error
 
 def cost_of(message: Keyed) -> int:
     """Bytes that the decoder reserved for a message (see `limits.cost`), to be released when it is dealt with."""
-    return cost(len(message.entries), sum([entry.nbytes for entry in message.entries]))
+    entries = message.entries
+    if isinstance(entries, (Listing, Versions)):
+        return cost(len(entries), entries.nbytes)
+    return cost(len(entries), sum([entry.nbytes for entry in entries]))

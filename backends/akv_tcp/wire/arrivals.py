@@ -8,16 +8,18 @@ from functools import partial
 
 from akv.errors import AkvError
 
-from .entries import Entry
-from .events import Aborted, Event, Landing, Part, Refused, Reserve, Slice
-from .header import pack_once, unpack
-from .incoming import Incoming, ridden
+from .events import Aborted, Event, Landing, Part, Refused, Reserve
+from .header import new_pack, pack_once, unpack
+from .incoming import Incoming
 from .inlet import Inlet
 from .limits import Limits, cost
-from .memo import MEMO, Announced, pack_version, stem_of
+from .listing import Listing, listing_of_one
+from .memo import MEMO, Announced
 from .message import Message
+from .riding import ridden
 from .row import Row
-from .versions import EMPTY, told
+from .stems import pack_version, stem_of
+from .versions import EMPTY, Entries, told
 
 __all__ = ["Arrivals"]
 
@@ -27,8 +29,7 @@ class Arrivals:
 
     They take the frame that begins at `inlet.start`, whose header ends at `end` and whose payload has `payload` bytes,
     and queue what becomes of it in `events`. `blocked`: the budget did not allow the last frame. `reserved`: bytes
-    reserved for messages that are not complete. `after`: what to do once the payload is in its place.
-    `open`: the messages of which something is still to come, by request.
+    reserved for messages that are not complete. `open`: the messages of which something is still to come, by request.
     """
 
     __slots__ = (
@@ -37,15 +38,14 @@ class Arrivals:
         "_inlet",
         "_landing",
         "_limits",
+        "_pack",
         "_reserve",
-        "after",
         "blocked",
         "open",
         "reserved",
     )
 
     def __init__(self, inlet: Inlet, events: deque[Event], landing: Landing, reserve: Reserve, limits: Limits) -> None:
-        self.after: Callable[[], None] | None = None
         self.blocked = False
         self.reserved = 0
         self._inlet = inlet
@@ -53,8 +53,9 @@ class Arrivals:
         self._landing = landing
         self._reserve = reserve
         self._limits = limits
+        self._pack = new_pack()
         self.open: dict[int, Incoming] = {}
-        self._current: Incoming | None = None
+        self._current: Incoming | None = None  # of the payload that is coming, or came last, if more is to come
 
     def row(self, code: int, request: int) -> Row:
         """The row of the message that a frame of this type continues."""
@@ -62,14 +63,6 @@ class Arrivals:
         if incoming is None:
             raise ValueError(f"a frame of type {code} continues request {request}, of which nothing is open")
         return incoming.row
-
-    def place(self, after: Callable[[], None]) -> bool:
-        """Go on with the payload that is arriving; False: more bytes are needed."""
-        if not self._inlet.place():
-            return False
-        self.after = self._current = None
-        after()
-        return True
 
     def abort(self, request: int) -> None:
         """The peer withdrew a message."""
@@ -87,7 +80,7 @@ class Arrivals:
     def forget(self) -> None:
         """Let go of everything: nothing more is read. What is `reserved` stays so until somebody releases it."""
         self.open.clear()
-        self.after = self._current = None
+        self._current = None
 
     def first(self, row: Row, request: int, header: bytes, payload: int, end: int) -> bool:
         """The first frame of a message; False: the budget does not allow it now."""
@@ -118,7 +111,7 @@ class Arrivals:
         known = MEMO.meaning(row.code, header)
         if known is not None:
             fields, entry = known
-            announced: Announced = fields, 1, entry.nbytes, (entry,)
+            announced: Announced = fields, 1, entry.nbytes, listing_of_one(entry)
         else:
             announced = MEMO.lists.get((row.code, True, header)) or self._read(row, header)
         limits = self._limits
@@ -138,7 +131,7 @@ class Arrivals:
         count, total = values[own : own + 2]
         if type(count) is not int or count < 0 or type(total) is not int or total < 0:
             raise ValueError(f"{row.name} does not say how many entries and bytes it brings")
-        fields, entries = row.check_fields(values[:own]), row.check_entries(values[-1])
+        fields, entries = row.check_fields(values[:own]), Listing(row.check_entries(values[-1]))
         if told_last is not None:
             return fields, count, total, told_last[1]
         announced = fields, count, total, entries
@@ -152,7 +145,7 @@ class Arrivals:
         return announced
 
     def _whole(
-        self, row: Row, request: int, fields: tuple[object, ...], entries: tuple[Entry, ...], total: int, end: int
+        self, row: Row, request: int, fields: tuple[object, ...], entries: Entries, total: int, end: int
     ) -> None:
         """A message that is here in one piece, as nearly all are."""
         inlet = self._inlet
@@ -169,36 +162,58 @@ class Arrivals:
         known = MEMO.lists.get((row.code, False, header))
         told_alone = None if row.checks or known is not None else told(header)
         if told_alone is not None and told_alone[0] == EMPTY:
-            entries = told_alone[1]
+            entries: Entries = told_alone[1]
         elif known is None:
-            entries = row.check_entries(unpack(header))
+            entries = Listing(row.check_entries(unpack(header)))
             MEMO.lists.learn((row.code, False, header), ((), 0, 0, entries))
         else:
             entries = known[-1]
         incoming.claim(entries, payload)
         self._ride(incoming, entries, payload, end)
 
-    def _ride(self, incoming: Incoming, entries: tuple[Entry, ...], payload: int, end: int) -> None:
+    def _ride(self, incoming: Incoming, entries: Entries, payload: int, end: int) -> None:
         memory = bytearray(0 if incoming.refused else payload)
         self._inlet.start = end
         after = partial(self._rode, incoming, entries, memory, payload)
         self._receive(incoming, None if incoming.refused else memoryview(memory), payload, after)
 
-    def _rode(self, incoming: Incoming, entries: tuple[Entry, ...], memory: bytearray, payload: int) -> None:
+    def _rode(self, incoming: Incoming, entries: Entries, memory: bytearray, payload: int) -> None:
         incoming.add(entries, memory, payload)
-        if incoming.message is None and not incoming.refused:
+        if incoming.message is not None:
+            incoming.look_ahead(self._pack)
+        elif not incoming.refused:
             self._events.append(Part(incoming.request))
         self._finish(incoming)
 
     def slice(self, request: int, values: tuple[object, ...], size: int, end: int) -> None:
         """A frame with a slice of a tensor."""
         incoming = self.open[request]
-        incoming.begin_slice(values, size)
+        incoming.check_slice(values, size)
+        self._inlet.start = end
+        if not incoming.refused:
+            self._events.append(Part(request))
+        self._begin(incoming, size)
+
+    def follow(self) -> bool:
+        """Go on with the slice that is due, if its frame is what has come; else nothing has happened.
+
+        It is known by its bytes, which say nothing that has not been checked. So nothing is unpacked, nor told of it.
+        """
+        inlet, incoming = self._inlet, self._current
+        if incoming is None or not (lead := incoming.lead):
+            return False
+        end = inlet.start + len(lead)
+        if end > inlet.stop or bytes(inlet.buffer[inlet.start : end]) != lead:
+            return False
+        inlet.start = end
+        self._begin(incoming, incoming.size)
+        return True
+
+    def _begin(self, incoming: Incoming, size: int) -> None:
         wanted = incoming.wanted()
         if wanted is not None:
             self._land(incoming, *wanted)
-        self._inlet.start = end
-        into = None if incoming.refused else incoming.window(size)
+        into = None if incoming.refused else incoming.window(size, self._pack)
         self._receive(incoming, into, size, partial(self._landed, incoming, size))
 
     def _land(self, incoming: Incoming, message: Message, index: int, nbytes: int) -> None:
@@ -211,19 +226,18 @@ class Arrivals:
             incoming.land(memory)
 
     def _landed(self, incoming: Incoming, size: int) -> None:
-        done = incoming.end_slice(size)
-        if done is not None:
-            self._events.append(Slice(*done))
-        self._finish(incoming)
+        incoming.end_slice(size)
+        if not self.follow():
+            self._finish(incoming)
 
     def _receive(self, incoming: Incoming, into: memoryview | None, size: int, after: Callable[[], None]) -> None:
-        self._inlet.expect(into, size)
+        self._inlet.expect(into, size, after)
         self._current = incoming
-        self.after = after
 
     def _finish(self, incoming: Incoming) -> None:
         if not incoming.done:
             return
+        self._current = None
         del self.open[incoming.request]
         if incoming.message is not None:
             self.reserved -= incoming.charge

@@ -17,9 +17,10 @@ from .head import HEAD, HEAD_SIZE, MAGIC, VERSION, pack_head
 from .header import pack_once
 from .inlet import Inlet
 from .limits import INLINE
-from .memo import MEMO, UINT64, VERSION_NBYTES, VERSION_STRUCT, VERSION_TYPE, stem_of
+from .memo import MEMO
 from .message import Message
 from .row import Row, Side
+from .stems import UINT64, VERSION_NBYTES, VERSION_STRUCT, VERSION_TYPE, stem_of
 from .table import TABLE
 
 __all__ = ["Brief", "Stencil", "coming_to", "next_brief"]

@@ -2,7 +2,7 @@
 
 The transport asks for `get_buffer`, fills it, says `buffer_updated`, and takes `next_event` until None, which is what
 `asyncio.BufferedProtocol` does. Tensors below `INLINE` come as read-only views of memory of their own; the bytes of
-larger ones go where the application wants them: copied is only what came in one recv with a slice's head.
+larger ones go where the application wants them: copied is only what came in one recv with the head of the first slice.
 """
 
 from __future__ import annotations
@@ -71,42 +71,47 @@ class Decoder:
         Raises InvalidArgument when the receive buffer is full: the events were not taken, or reading went on though
         the decoder is `blocked`.
         """
-        return self.inlet.offer(bool(self.arrivals.open))
+        return self.inlet.offer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """The transport filled that many bytes of the last buffer. Raises InvalidArgument for an impossible number."""
         self.inlet.filled(nbytes)
 
+    def close(self) -> None:
+        """Read nothing more: whatever comes is dropped."""
+        self._dead = True
+        self._let_go()
+
     def next_event(self) -> Event | None:
-        """The next message, Brief, Part, Slice, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
+        """The next message, Brief, Part, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
 
         Raises ProtocolError once, for bytes that are not this protocol or exceed its limits: end the connection then.
         Raises InvalidArgument when `landing` gave memory that does not fit.
         """
         arrivals, link, inlet = self.arrivals, self._link, self.inlet
         while not self._events:
-            if inlet.start == inlet.stop and arrivals.after is None and not self._dead and link.phase is Phase.OPEN:
+            if inlet.start == inlet.stop and inlet.after is None and not self._dead and link.phase is Phase.OPEN:
                 return None  # as after nearly every message
             if self._dead or link.phase is Phase.CLOSED:
                 self._let_go()
                 return None
-            after = arrivals.after
+            amid = inlet.after is not None
             # What was refused by the budget has to ask again.
-            if after is None and self._coming and not (arrivals.blocked or self._again) and link.phase is Phase.OPEN:
+            if not amid and self._coming and not (arrivals.blocked or self._again) and link.phase is Phase.OPEN:
                 self._last = inlet.start
                 brief = next_brief(inlet, self._coming, arrivals.open)
                 if brief is not None:
                     return brief or None
             self._again = False
             try:
-                if not (self._frame() if after is None else arrivals.place(after)):
+                if not (inlet.place() if amid else self._frame()):
                     return None
             except AkvError:
-                self._die()
+                self.close()
                 raise
             except ValueError as error:
                 code, request, *_ = read_head(self.inlet.buffer, self.inlet.start)
-                self._die()
+                self.close()
                 raise ProtocolError(f"bad frame of type {code}, request {request}: {error}") from error
         return self._events.popleft()
 
@@ -123,6 +128,8 @@ class Decoder:
 
     def _frame(self) -> bool:
         inlet = self.inlet
+        if self.arrivals.follow():
+            return True
         body = inlet.start + HEAD_SIZE
         if inlet.stop < body:
             return False
@@ -162,10 +169,6 @@ class Decoder:
             self._events.append(message)
         self._link.move(row)
         self.inlet.start = end
-
-    def _die(self) -> None:
-        self._dead = True
-        self._let_go()
 
     def _let_go(self) -> None:
         self.inlet.clear()

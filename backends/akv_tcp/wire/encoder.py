@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from struct import error as StructError
 from typing import Final, TypeAlias, cast
@@ -11,25 +11,25 @@ from akv.errors import InvalidArgument
 
 from .answers import Keyed
 from .buffers import Buffer, Growing, Payload, pieces_of
-from .entries import Entry
 from .frames import CORK, Frame, new_frame
 from .head import pack_head
 from .header import new_pack
-from .limits import INLINE, MAX_HEADER, MOST_ENTRIES, SLICE, Limits
+from .limits import INLINE, MOST_ENTRIES, Limits
 from .link import Link
-from .memo import MEMO, MOST_FRAMES, VERSION_NBYTES, Plan, PlannedFrame, pack_version, stem_of
+from .listing import Joined, Listing, listing_of
+from .memo import MEMO, Plan
 from .message import Message
 from .outgoing import Bulk, Outgoing
+from .plans import plan_for
 from .row import Phase, Row, Side
+from .stems import VERSION_NBYTES, pack_version
 from .table import MORE
-from .versions import EMPTY, MOST_TOLD, TOLD_NBYTES, mark, pack_versions
+from .versions import FEW, Versions, headers_of
 
 __all__ = ["Encoder", "encode_answer"]
 
 _Pieces: TypeAlias = tuple[Buffer, ...]
 _NOTHING: Final[_Pieces] = ()
-# An entry takes ten bytes or more.
-_MOST_IN_HEADER: Final = MAX_HEADER // 10
 
 
 class Encoder:
@@ -96,26 +96,20 @@ class Encoder:
 
     def _encode_batch(self, row: Row, message: Keyed) -> Outgoing:
         request, entries = row.request_of(message), message.entries
-        versions = None if row.checks or message.data else pack_versions(entries)
-        if versions is not None and len(entries) <= self.limits.entries:
-            return Outgoing(message, request, self._frames_of_versions(row.code, request, versions), [], False)
-        question = (row.code, row.values(message), entries)
-        # Of more a plan is not remembered anyway, and hashing takes 0.2 us for each.
-        known = 1 < len(entries) <= MOST_FRAMES * _MOST_IN_HEADER
-        plan = MEMO.plans.get(question) if known else None
-        if plan is None:
-            plan = self._plan(row, message)
-            if known and len(plan.frames) <= MOST_FRAMES:
-                MEMO.plans.learn(question, plan)
-        if len(entries) > self.limits.entries or plan.total > self.limits.message:
-            raise ValueError(f"{len(entries)} entries with {plan.total} bytes; the peer takes {self.limits}. Split it")
-        if _are_copies(entries, message.data):
-            frames = [
-                new_frame(code, request, header, [b"".join(message.data[part])], nbytes)  # type: ignore[arg-type]
-                for code, header, part, nbytes in reversed(plan.frames)
-            ]
-            return Outgoing(message, request, frames, [], False)
-        riding, bulks = _split_payloads(entries, message)
+        if (
+            type(entries) is Versions
+            and not (row.checks or message.data)
+            and FEW <= len(entries) <= self.limits.entries
+        ):
+            return Outgoing(message, request, _frames_of_versions(row.code, request, entries), [], False)
+        listing = listing_of(entries)
+        plan = plan_for(row, message, listing, self.pack)
+        if len(listing) > self.limits.entries or plan.total > self.limits.message:
+            raise ValueError(f"{len(listing)} entries with {plan.total} bytes; the peer takes {self.limits}. Split it")
+        joined = _joined(listing, message.data)
+        if joined is not None:
+            return Outgoing(message, request, _cut(plan, request, joined), [], False)
+        riding, bulks = _split_payloads(listing, message)
         frames = [
             new_frame(code, request, header, list(chain.from_iterable(riding[part])), nbytes)
             for code, header, part, nbytes in reversed(plan.frames)
@@ -124,56 +118,6 @@ class Encoder:
             return Outgoing(message, request, [[b"".join(frame)] for frame in frames], [], False)
         bulks.reverse()
         return Outgoing(message, request, frames, bulks, True)
-
-    def _plan(self, row: Row, message: Keyed) -> Plan:
-        """Check what a message says, and pack its headers."""
-        entries, fields = row.check_entries(message.entries), row.check_fields(row.values(message))
-        total = sum([entry.nbytes for entry in entries])
-        inline = sum([entry.nbytes for entry in entries if entry.nbytes < INLINE])
-        fixed = (*fields, len(entries), total)
-        if len(entries) == 1:
-            stem = stem_of(self.pack, fixed, entries[0])
-            MEMO.learn(row.code, stem, fields, entries[0])
-            header = stem + pack_version(entries[0].version)
-        elif len(entries) <= _MOST_IN_HEADER:
-            header = self.pack((*fixed, entries))
-        else:
-            return Plan(total, list(self._frames(row.code, fixed, entries)))
-        if len(header) <= MAX_HEADER and inline <= SLICE:
-            return Plan(total, [(row.code, header, slice(None), inline)])
-        return Plan(total, list(self._frames(row.code, fixed, entries)))
-
-    def _frames(self, code: int, fixed: tuple[object, ...], entries: tuple[Entry, ...]) -> Iterator[PlannedFrame]:
-        lead = fixed
-        for part in self._parts(len(self.pack((*fixed, ()))), entries):
-            header = self.pack((*lead, entries[part]) if lead else entries[part])
-            yield code, header, part, sum([entry.nbytes for entry in entries[part] if entry.nbytes < INLINE])
-            code, lead = MORE, ()
-
-    def _frames_of_versions(self, code: int, request: int, versions: bytes) -> list[Frame]:
-        count = len(versions) // TOLD_NBYTES
-        lead = self.pack((count, 0, ())).removesuffix(EMPTY)
-        frames: list[Frame] = []
-        for start in range(0, count, MOST_TOLD):
-            stop = min(start + MOST_TOLD, count)
-            header = lead + mark(stop - start) + versions[start * TOLD_NBYTES : stop * TOLD_NBYTES]
-            frames.append(new_frame(code, request, header, (), 0))
-            code, lead = MORE, b""
-        frames.reverse()
-        return frames
-
-    def _parts(self, used: int, entries: tuple[Entry, ...]) -> Iterator[slice]:
-        """Where to cut, so that each header has room for its entries and each payload is no longer than a slice."""
-        used += 2  # a list of more than 15 entries has a longer mark
-        start = carried = 0
-        for index, entry in enumerate(entries):
-            size, load = len(self.pack(entry)), entry.nbytes if entry.nbytes < INLINE else 0
-            if index > start and (used + size > MAX_HEADER or carried + load > SLICE):
-                yield slice(start, index)
-                start, used, carried = index, 3, 0
-            used += size
-            carried += load
-        yield slice(start, len(entries))
 
 
 def encode_answer(message: Message) -> Outgoing:
@@ -190,15 +134,39 @@ def encode_answer(message: Message) -> Outgoing:
     return outgoing
 
 
-def _are_copies(entries: tuple[Entry, ...], data: Sequence[Payload]) -> bool:
-    """Whether the payloads are bytes, all of which ride with the entries, and which nobody can change."""
-    if len(data) != len(entries) or set(map(type, data)) != {bytes}:
-        return False
-    sizes = list(map(len, cast("Sequence[bytes]", data)))
-    return max(sizes) < INLINE and sizes == [entry.nbytes for entry in entries]
+def _joined(listing: Listing, data: Sequence[Payload]) -> Buffer | None:
+    """The payloads in one piece, if they are bytes, all of which ride with the entries, and which nobody can change."""
+    if type(data) is Joined:
+        return data.whole if data.listing is listing and len(data.whole) == listing.riding else None
+    if not data and not listing.nbytes:
+        return b""
+    if len(data) != len(listing) or set(map(type, data)) != {bytes}:
+        return None
+    copies = cast("Sequence[bytes]", data)
+    return b"".join(copies) if listing.largest < INLINE and list(map(len, copies)) == listing.sizes else None
 
 
-def _split_payloads(entries: tuple[Entry, ...], message: Keyed) -> tuple[list[_Pieces], list[Bulk]]:
+def _frames_of_versions(code: int, request: int, entries: Versions) -> list[Frame]:
+    frames: list[Frame] = []
+    for header in headers_of(entries):
+        frames.append(new_frame(code, request, header, (), 0))
+        code = MORE
+    frames.reverse()
+    return frames
+
+
+def _cut(plan: Plan, request: int, joined: Buffer) -> list[Frame]:
+    """The frames, the next one last, each with its part of the payloads."""
+    frames: list[Frame] = []
+    start = 0
+    for code, header, _, nbytes in plan.frames:
+        frames.append(new_frame(code, request, header, [joined[start : start + nbytes]], nbytes))
+        start += nbytes
+    frames.reverse()
+    return frames
+
+
+def _split_payloads(entries: Listing, message: Keyed) -> tuple[list[_Pieces], list[Bulk]]:
     """What rides with each entry, and what travels in slices."""
     data = message.data or (None,) * len(entries)
     if len(data) != len(entries):

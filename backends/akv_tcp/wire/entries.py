@@ -58,7 +58,7 @@ new_entry: Final[Callable[[Iterable[Any]], Entry]] = partial(tuple.__new__, Entr
 _SAYS_NOTHING: Final = tuple(map(repeat, Entry(None)[1:-1]))
 
 
-def bare_entries(keys: Iterable[str | int | None], versions: Iterable[int]) -> tuple[Entry, ...]:
+def bare_entries(keys: Iterable[str | int], versions: Iterable[int]) -> tuple[Entry, ...]:
     """Entries that say nothing but a key and a version, as many as the shorter has."""
     return tuple(map(new_entry, zip(keys, *_SAYS_NOTHING, versions, strict=False)))
 

@@ -11,22 +11,16 @@ from .brief import Brief
 from .buffers import Buffer
 from .message import Message
 
-__all__ = ["Aborted", "Event", "Landing", "Part", "Refused", "Reserve", "Slice"]
+__all__ = ["Aborted", "Event", "Landing", "Part", "Refused", "Reserve"]
 
 
 class Part(NamedTuple):
-    """One frame more of a message of many entries; the message follows when all are there."""
+    """More of a message has come, or begins to: entries, or the first of slices that follow each other.
+
+    The message follows when all is there.
+    """
 
     request: int
-
-
-class Slice(NamedTuple):
-    """Bytes [start, stop) of an entry are in the memory that `landing` gave; the message follows when all are."""
-
-    message: Message
-    entry: int
-    start: int
-    stop: int
 
 
 class Aborted(NamedTuple):
@@ -44,7 +38,7 @@ class Refused(NamedTuple):
     reserved: int
 
 
-Event: TypeAlias = Message | Brief | Part | Slice | Aborted | Refused
+Event: TypeAlias = Message | Brief | Part | Aborted | Refused
 
 Landing: TypeAlias = Callable[[Message, int, int], Buffer]
 """landing(message, entry index, nbytes): writable memory of that length, asked for when the entry's first slice begins.

@@ -1,21 +1,25 @@
-"""Frames on their way out: buffers to be written one after the other."""
+"""What frames are made of: buffers to be written one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from .buffers import Buffer
-from .head import pack_head
+from .head import HEAD, MAGIC, VERSION, pack_head
 from .limits import MAX_HEADER
+from .table import DATA
 
-__all__ = ["Frame", "cork", "new_frame"]
+__all__ = ["Frame", "cork", "new_frame", "slice_lead"]
 
 Frame: TypeAlias = list[Buffer]
 """The buffers of one frame; the first is head and header, and the only new memory."""
 
 CORK: Final = 16 * 1024
-"""Buffers below this are joined: one write for many small frames gives four times as many of them (measurements.md)."""
+"""Buffers below this are joined: with a write for each, 77,000 small pushes went out in a second, joined 305,000.
+
+That was with 64 under way, on uvloop and one core.
+"""
 
 
 def new_frame(code: int, request: int, header: bytes, payload: Sequence[Buffer], nbytes: int) -> Frame:
@@ -23,6 +27,12 @@ def new_frame(code: int, request: int, header: bytes, payload: Sequence[Buffer],
     if len(header) > MAX_HEADER:
         raise ValueError(f"its header takes {len(header)} bytes; the most is {MAX_HEADER}")
     return [pack_head(code, request, len(header), nbytes) + header, *payload]
+
+
+def slice_lead(pack: Callable[[object], bytes], request: int, entry: int, offset: int, nbytes: int) -> bytes:
+    """What comes before a slice: the head and the header of a DATA frame."""
+    header = pack((entry, offset))
+    return HEAD.pack(MAGIC, VERSION, DATA, request, len(header), nbytes) + header
 
 
 def cork(buffers: list[Buffer]) -> list[Buffer]:

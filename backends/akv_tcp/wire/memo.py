@@ -12,52 +12,26 @@ stranger can empty it, not fill it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from struct import Struct
+from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from .entries import Entry
+from .listing import Listing
+from .stems import UINT64, VERSION_NBYTES
+from .versions import Entries
 
-__all__ = [
-    "MEMO",
-    "MOST_FRAMES",
-    "UINT64",
-    "VERSION_NBYTES",
-    "VERSION_STRUCT",
-    "VERSION_TYPE",
-    "Announced",
-    "Memo",
-    "Plan",
-    "PlannedFrame",
-    "pack_version",
-    "stem_of",
-]
-
-VERSION_STRUCT: Final = Struct(">BQ")
-VERSION_NBYTES: Final = VERSION_STRUCT.size
-UINT64: Final = 0xCF
-VERSION_TYPE: Final = bytes([UINT64])
-"""What msgpack has before an integer of eight bytes."""
+__all__ = ["MEMO", "MOST_FRAMES", "Announced", "Memo", "Plan", "PlannedFrame"]
 
 # Longer ones are rare, and would let a stranger fill the memory with more than half a megabyte.
 _MAX_STEM: Final = 256
 _MOST: Final = 4096
 # Each of up to 16 KiB, which say as much as some 0.4 MiB of objects.
 _MOST_LISTS: Final = 64
+# Each of up to four of those.
+_MOST_WHOLES: Final = 16
 MOST_FRAMES: Final = 4
 """Of a message whose plan is remembered: of one with 65,536 entries it would be 15 MB."""
-
-
-def pack_version(version: int) -> bytes:
-    """The end of a header. Raises struct.error beyond 64 bits."""
-    return VERSION_STRUCT.pack(UINT64, version)
-
-
-def stem_of(pack: Callable[[Any], bytes], fixed: tuple[object, ...], entry: Entry) -> bytes:
-    """The stem of the header of these values and this entry."""
-    return pack((*fixed, (entry,)))[: -len(pack(entry.version))]
-
 
 PlannedFrame: TypeAlias = tuple[int, bytes, slice, int]
 """A frame of a message: type, header, which entries are in it, and how many bytes ride with them."""
@@ -70,7 +44,7 @@ class Plan(NamedTuple):
     frames: list[PlannedFrame]
 
 
-Announced: TypeAlias = tuple[tuple[object, ...], int, int, tuple[Entry, ...]]
+Announced: TypeAlias = tuple[tuple[object, ...], int, int, Entries]
 """What the header of a first frame says: fields, number of entries, bytes, and the entries that are in it."""
 
 K = TypeVar("K")
@@ -104,20 +78,34 @@ class Memo:
         meanings: fields, and entry without version, by type and stem.
         plans: of whole messages of several entries, by type, fields and entries, as they were sent.
         lists: what the headers of such messages say, by type, whether they begin one, and bytes, as they have come.
+        wholes: the entries of a message that came in several frames, by those of each.
     """
 
-    __slots__ = ("_stems", "lists", "meanings", "plans")
+    __slots__ = ("_stems", "lists", "meanings", "plans", "wholes")
 
     def __init__(self) -> None:
         self._stems: Seen[tuple[object, ...], bytes] = Seen(_MOST)
         self.meanings: Seen[tuple[int, bytes], tuple[tuple[object, ...], tuple[Any, ...]]] = Seen(_MOST)
         self.plans: Seen[tuple[object, ...], Plan] = Seen(_MOST_LISTS)
         self.lists: Seen[tuple[int, bool, bytes], Announced] = Seen(_MOST_LISTS)
+        self.wholes: Seen[tuple[Listing, ...], Listing] = Seen(_MOST_WHOLES)
 
     def clear(self) -> None:
         """Forget everything."""
-        for seen in (self._stems, self.meanings, self.plans, self.lists):
+        for seen in (self._stems, self.meanings, self.plans, self.lists, self.wholes):
             seen.clear()
+
+    def whole(self, parts: tuple[Listing, ...]) -> Listing:
+        """The entries of these parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) > MOST_FRAMES:
+            return Listing(chain.from_iterable(parts))
+        found = self.wholes.get(parts)
+        if found is None:
+            found = Listing(chain.from_iterable(parts))
+            self.wholes.learn(parts, found)
+        return found
 
     def stem(self, code: int, fields: tuple[object, ...], entry: Entry) -> bytes | None:
         """The stem of the header of such a message, if it was learnt."""

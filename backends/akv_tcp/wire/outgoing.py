@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .buffers import Buffer, Growing, cut
-from .frames import Frame, new_frame
+from .frames import Frame, slice_lead
 from .limits import ALIGN
 from .message import Message
-from .table import DATA
 
 __all__ = ["Bulk", "Outgoing"]
 
@@ -25,11 +24,16 @@ class Bulk(NamedTuple):
     nbytes: int
     growing: Growing | None = None
 
-    def sendable(self, start: int, most: int) -> int:
+    def ready(self, start: int, most: int) -> int:
         """How many bytes from `start` on may go out in one slice."""
-        ready = self.nbytes if self.growing is None else self.growing.filled
-        nbytes = min(most, ready - start)
+        if self.growing is None:
+            return min(most, self.nbytes - start)
+        nbytes = min(most, self.growing.filled - start)
         return nbytes if start + nbytes == self.nbytes else nbytes // ALIGN * ALIGN
+
+    def cut(self, start: int, stop: int) -> list[memoryview]:
+        """The bytes [start, stop)."""
+        return [self.pieces[0][start:stop]] if len(self.pieces) == 1 else cut(self.pieces, start, stop)
 
 
 class Outgoing:
@@ -64,8 +68,22 @@ class Outgoing:
         Returns its bytes (for a slice a few more); 0 if it needs more than `room`, or is not there yet, and then
         nothing has changed.
         """
-        if not self.frames:
-            return self._move_slice(buffers, pack, most, room)
+        if self.frames:
+            return self._move_frame(buffers, room)
+        bulk, start = self.bulks[-1], self._offset
+        nbytes = bulk.ready(start, most)
+        if not nbytes or nbytes + _SLICE_HEAD > room:
+            return 0
+        self.left -= nbytes
+        stop = self._offset = start + nbytes
+        if stop == bulk.nbytes:
+            self.bulks.pop()
+            self._offset = 0
+        buffers.append(slice_lead(pack, self.request, bulk.entry, start, nbytes))
+        buffers += bulk.cut(start, stop)
+        return nbytes + _SLICE_HEAD
+
+    def _move_frame(self, buffers: list[Buffer], room: int) -> int:
         frame = self.frames[-1]
         nbytes = len(frame[0]) if len(frame) == 1 else sum(map(len, frame))
         if nbytes > room:
@@ -75,20 +93,6 @@ class Outgoing:
         self.frames.pop()
         buffers += frame
         return nbytes
-
-    def _move_slice(self, buffers: list[Buffer], pack: Callable[[object], bytes], most: int, room: int) -> int:
-        bulk, start = self.bulks[-1], self._offset
-        nbytes = bulk.sendable(start, most)
-        if not nbytes or nbytes + _SLICE_HEAD > room:
-            return 0
-        self.left -= nbytes
-        stop = self._offset = start + nbytes
-        if stop == bulk.nbytes:
-            self.bulks.pop()
-            self._offset = 0
-        header = pack((bulk.entry, start))
-        buffers += new_frame(DATA, self.request, header, cut(bulk.pieces, start, stop), nbytes)
-        return nbytes + _SLICE_HEAD
 
     def drop(self) -> None:
         """Let go of everything."""

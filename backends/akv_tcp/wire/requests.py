@@ -56,7 +56,7 @@ class Request(Message):
 class Batch(Request):
     """A request about keys."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     data: Sequence[Payload] = ()
 
 
@@ -65,7 +65,7 @@ class Read(Request):
     """A request for values at the entries' versions or later ones; with `exact` at those very versions."""
 
     exact: bool = False
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     data: Sequence[Payload] = ()
 
 

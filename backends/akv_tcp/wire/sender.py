@@ -156,16 +156,19 @@ class Sender:
         which the transport may read until it has drained; call `drained` then.
         """
         buffers: list[Buffer] = []
-        room = _ANY
+        room, pack = _ANY, self._encoder.pack
         while (heap := self._urgent()) is not None:
             outgoing = heap[0][2]
             left = outgoing.left
-            nbytes = outgoing.move(buffers, self._encoder.pack, self._slice, room)
+            nbytes = outgoing.move(buffers, pack, self._slice, room)
             if not nbytes:
                 break
             room = (budget if room == _ANY else room) - nbytes
             self.backlog -= left - outgoing.left
-            self._count(heap, nbytes)
+            if heap is self._bulky:
+                self._overtaken = 0
+            elif self._bulky and self._bulky[0][0] == heap[0][0]:
+                self._overtaken += nbytes
             if not outgoing.frames and not outgoing.bulks:
                 self._out(heap, outgoing)
         return cork(buffers)
@@ -208,12 +211,6 @@ class Sender:
             del self._queued[outgoing.request]
         if outgoing.holds and outgoing.message is not None:
             self._released.append(outgoing.message)
-
-    def _count(self, heap: _Heap, nbytes: int) -> None:
-        if heap is self._bulky:
-            self._overtaken = 0
-        elif self._bulky and self._bulky[0][0] == heap[0][0]:
-            self._overtaken += nbytes
 
     def _urgent(self) -> _Heap | None:
         """The heap whose first message is to go on now."""
