@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
 from store_cases import turns, until
+from tcp_cases import PATIENCE, serving
 
 import akv
 from akv import sync
@@ -319,6 +321,88 @@ async def test_a_cancelled_push_counts_once_or_not_at_all(size: int) -> None:
             expected += model.restore(value)
             assert np.array_equal(await kv.snapshot("w"), expected)
         assert size == SIZES[0] or False in outcomes  # the smallest is out before it can be taken back
+
+
+@pytest.mark.parametrize("size", SIZES[:2])
+@pytest.mark.parametrize("why", ["cancelled", "too late"])
+async def test_a_push_to_a_silent_server_ends_and_leaves_the_residual(size: int, why: str) -> None:
+    """Whether it was applied comes out when the server goes on: wholly or not at all, and nobody takes the answer."""
+    source, model = gradients(size), Model(TWO_BIT, size)
+    expected, version = np.zeros(size, np.float32), 1
+    async with serving() as server, akv.connect(f"{server.url}/job") as kv, akv.connect(f"{server.url}/job") as other:
+        await kv.set_gradient_compression(TWO_BIT)
+        await kv.set_updater("add")
+        await kv.init("w", np.zeros(size, np.float32))
+        connection = server.sessions[0].mouth.connection  # type: ignore[union-attr]
+        for _ in range(3):
+            value = next(source)
+            version, expected = await kv.push("w", value), expected + model.restore(value)
+            connection.hold()
+            connection.take_events()  # which stops the reading
+            doubtful = next(source)
+            push = kv.push("w", doubtful)
+            await sent(kv, push)
+            if why == "cancelled":
+                push.cancel()
+            else:
+                kv.engine.expire(push.op, 1.0)
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(asyncio.CancelledError if why == "cancelled" else akv.AkvTimeout):
+                    await push
+            value = next(source)
+            push = kv.push("w", value)  # a request of the same slot
+            await sent(kv, push)
+            connection.go_on()
+            if await push > version + 1:
+                expected += deepcopy(model).restore(doubtful)
+            expected += model.restore(value)
+            assert np.array_equal(await other.pull("w"), expected)
+        assert not backend_of(kv)._desk._asked
+
+
+async def sent(kv: akv.KVStore, push: akv.Pending[Any]) -> None:
+    """Wait until nothing of a push is left to be sent."""
+    desk, sender = backend_of(kv)._desk, backend_of(kv)._contact.connection.sender
+    await until(lambda: push.op in desk._by_op and desk._by_op[push.op].ready and not sender.queued)
+
+
+@pytest.mark.parametrize("how", ["cancelled while it comes", "with no place to go"])
+async def test_an_answer_that_is_not_taken_tells_that_the_push_was_applied(how: str, monkeypatch: Any) -> None:
+    size = SIZES[2]
+    source, model = gradients(size), Model(TWO_BIT, size)
+    async with served() as url, akv.connect(url) as kv, akv.connect(url) as other:
+        await kv.set_gradient_compression(TWO_BIT)
+        await kv.set_updater("add")
+        await kv.init("w", np.zeros(size, np.float32))
+        desk, connection = backend_of(kv)._desk, backend_of(kv)._contact.connection
+        out, value = np.zeros(size, np.float32), next(source)
+        push = kv.pushpull("w", value, out)
+        if how == "with no place to go":
+            out.flags.writeable = False
+            with pytest.raises(ValueError, match="read-only"):
+                await push
+        else:
+            landing = connection.decoder.arrivals._landing
+
+            def stop_there(*arguments: Any) -> Any:
+                connection.hold()
+                return landing(*arguments)
+
+            monkeypatch.setattr(connection.decoder.arrivals, "_landing", stop_there)
+            await until(lambda: connection._holds)
+            push.cancel()
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(asyncio.CancelledError):
+                    await push
+            out[...] = 9  # it is the caller's again
+            monkeypatch.undo()
+            connection.go_on()
+        expected = model.restore(value)
+        value = next(source)
+        await kv.push("w", value)
+        assert np.array_equal(await other.pull("w"), expected + model.restore(value))
+        assert how == "with no place to go" or (out == 9).all()
+        assert not desk._asked
 
 
 async def test_only_packed_bytes_travel() -> None:

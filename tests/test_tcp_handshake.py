@@ -106,14 +106,15 @@ class Impostor(asyncio.Protocol):
             transport.write(self._data)  # type: ignore[attr-defined]
 
 
-async def answer_of(data: bytes) -> akv.AkvError:
+async def answer_of(data: bytes, **options: object) -> akv.AkvError:
     """What a client says that connects to an impostor."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Impostor(data), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
         with pytest.raises(akv.AkvError, match=f"tcp://127.0.0.1:{port}") as caught:
-            await akv.connect(f"tcp://127.0.0.1:{port}/job")
+            async with asyncio.timeout(PATIENCE):
+                await akv.connect(f"tcp://127.0.0.1:{port}/job", **options)
         return caught.value
     finally:
         server.close()
@@ -123,11 +124,36 @@ async def test_a_server_that_is_none() -> None:
     assert isinstance(await answer_of(b"220 mail.example.org ESMTP\r\n"), akv.ProtocolError)
 
 
-async def test_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("akv_tcp.contact.ATTEMPT", 0.1)
-    error = await answer_of(b"")
+@pytest.mark.parametrize("kind", [akv.AuthError, akv.ConnectionLost, akv.AkvTimeout, akv.InvalidArgument])
+async def test_a_server_that_refuses_is_quoted(kind: type[akv.AkvError]) -> None:
+    """Some of akv's errors are OSErrors as well, such as those of a server that is not there."""
+    link = w.Link(w.Side.SERVER)
+    link.phase = w.Phase.GREETED
+    sender = w.Sender(link)
+    sender.put(w.Refuse(w.code_of(kind()), "not you"))
+    error = await answer_of(b"".join(sender.next_batch()))
+    assert type(error) is kind
+    assert str(error).endswith(": not you")
+
+
+@pytest.mark.parametrize("usual", [True, False])
+async def test_a_silent_server(usual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for as long as usual, or for as long as any call of the handle if that is less."""
+    monkeypatch.setattr("akv_tcp.farewell._MOST", 0.05)
+    monkeypatch.setattr("akv_tcp.contact.ATTEMPT", 0.1 if usual else 10 * PATIENCE)
+    error = await answer_of(b"", timeout=10 * PATIENCE if usual else 0.1)
     assert isinstance(error, akv.BackendUnavailable)
-    assert "akv serve" in str(error)
+    assert "has sent no welcome within 0.1 s" in str(error)
+    assert "akv serve" not in str(error), "something runs there already"
+
+
+async def test_no_way_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing_comes_back(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", nothing_comes_back)
+    with pytest.raises(akv.BackendUnavailable, match=r"no connection was made within 0\.1 s\)$"):
+        await akv.connect("tcp://127.0.0.1:1/job", timeout=0.1)
 
 
 async def test_no_server_at_all() -> None:
@@ -136,6 +162,8 @@ async def test_no_server_at_all() -> None:
         port = free.getsockname()[1]
     with pytest.raises(akv.BackendUnavailable, match=f"akv serve --bind 127.0.0.1:{port}"):
         await akv.connect(f"tcp://127.0.0.1:{port}/job")
+    with pytest.raises(akv.BackendUnavailable, match=f"akv serve --bind localhost:{port}"):
+        await akv.connect(f"tcp://localhost:{port}/job")  # of several addresses, it may be
     with pytest.raises(akv.BackendUnavailable, match="does not answer"):
         sync.connect(f"tcp://127.0.0.1:{port}/job")
 
@@ -144,6 +172,14 @@ async def test_no_server_at_all() -> None:
 async def test_bad_addresses(place: str) -> None:
     with pytest.raises(akv.InvalidArgument, match="host:port"):
         await akv.connect(f"tcp://{place}/job")
+
+
+async def test_a_name_that_is_too_long_for_the_wire() -> None:
+    async with serving() as server:
+        async with akv.connect(f"{server.url}/{'j' * 1024}"):
+            pass
+        with pytest.raises(akv.InvalidArgument, match="1026 bytes, the most is 1024"):
+            await akv.connect(f"{server.url}/" + "\u00e9" * 513)
 
 
 async def test_names_are_looked_up() -> None:

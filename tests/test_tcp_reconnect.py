@@ -13,11 +13,14 @@ from itertools import repeat
 
 import numpy as np
 import pytest
+from store_cases import Gate
 from tcp_cases import PATIENCE, QUICK, Running, Stranger, process, serving, stored, until
 from tcp_proxy import CALM, Fate, Proxy
+from wire_cases import End, dense
 
 import akv
 from akv import sync
+from akv.optim.updaters import FunctionUpdater
 from akv_tcp import wire as w
 
 ONES = np.ones(4, np.float32)
@@ -87,6 +90,29 @@ async def test_a_connection_that_always_breaks_is_given_up() -> None:
                 await kv.pull("w")
             assert proxy.count < 12
             await kv.aclose()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_where_an_answer_had_begun_to_come_the_pauses_begin_anew(begun: bool) -> None:
+    async with serving() as server, akv.connect(f"{server.url}/job") as kv:
+        contact = kv.engine.backend._contact  # type: ignore[attr-defined]
+        connection = contact.connection
+        contact._pause, contact._broke = 0.01, asyncio.get_running_loop().time()  # it broke a moment ago, too
+        if begun:
+            stream = beginning_of_an_answer()
+            connection.get_buffer(-1)[: len(stream)] = stream
+            connection.buffer_updated(len(stream))
+        contact.lost(connection, None)
+        assert contact._pause == (0.0 if begun else 0.01)
+        connection.abort()
+        await kv.init("w", ONES)
+
+
+def beginning_of_an_answer() -> bytes:
+    """Its first frame, which announces a tensor."""
+    sender = End(w.Side.SERVER).sender
+    sender.put(w.Result(1000, (dense(None, 1 << 20),), (bytes(1 << 20),)))
+    return b"".join(sender.next_batch(1))
 
 
 async def test_nothing_is_left_when_closed_while_away() -> None:
@@ -169,21 +195,23 @@ async def test_a_client_that_was_away_for_too_long() -> None:
 async def test_stopping_finishes_what_is_at_work() -> None:
     async with serving() as server:
         kv = await akv.connect(f"{server.url}/job")
-        big = np.ones(1 << 20, np.float32)
-        await kv.init(["w", "v"], [big, big])
-        await kv.set_updater("add")
-        pending = [kv.push(["w", "v"], [big, big]) for _ in range(3)]
+        gate, big = Gate(3), np.ones(1 << 20, np.float32)
+        await kv.init([*gate.gates, "w"], [big] * 4)
+        server.jobs.store("job").storage.set_updater(FunctionUpdater(gate))
+        pending = [kv.push(key, big) for key in gate.gates]
         waiting = [kv.wait_version("w", 99), kv.pull("w", min_version=99)]
-        await until(lambda: server.sessions[0].busy >= 2)
-        await server.stop()
-        ends = await asyncio.gather(*pending, *waiting, return_exceptions=True)
-        done = [end for end in ends if isinstance(end, list)]
-        assert all(isinstance(end, (list, akv.StoreClosed)) for end in ends)
-        assert all(isinstance(end, akv.StoreClosed) for end in ends[3:])
-        assert done == [[2, 2], [3, 3], [4, 4]][: len(done)]
+        session = server.sessions[0]
+        await until(lambda: gate.arrived and session.busy == 5 and not session.preparing)
+        stopping = asyncio.ensure_future(server.stop())
+        await until(lambda: server._stopping)
+        waiting.append(kv.push("w", big))  # which comes too late
+        gate.open()
+        await stopping
+        assert await asyncio.gather(*pending) == [2, 2, 2]
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(end, akv.StoreClosed) for end in ends)
         # All that was applied was acknowledged.
-        for key in ("w", "v"):
-            assert (stored(server, "job", key) == 1 + len(done)).all()
+        assert [int(stored(server, "job", key).sum()) >> 20 for key in [*gate.gates, "w"]] == [2, 2, 2, 1]
         with pytest.raises(akv.StoreClosed, match=rf"pull of key 'w'.*{server.url}.*was stopped"):
             await kv.pull("w")
         await kv.aclose()

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from akv.backend.options import Option, seconds
+from akv.errors import InvalidArgument
 from akv.job.options import JOB_OPTIONS
 from akv_tcp.address import read_address
 from akv_tcp.client import TcpBackend
+from akv_tcp.wire.limits import MAX_KEY
 
 __all__ = ["Provider", "backend"]
 
@@ -31,6 +33,8 @@ class Provider:
             InvalidArgument: the name is nothing like that.
         """
         place, _, job = name.partition("/")
+        if (nbytes := len(job.encode())) > MAX_KEY:
+            raise InvalidArgument(f"the name of the job has {nbytes} bytes, the most is {MAX_KEY}: {job:.50}...")
         return TcpBackend(read_address(place), job, options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -81,17 +82,24 @@ class Contact:
         self._farewell: Farewell | None = None
         self._ended = self._loop.create_future()
 
-    async def open(self) -> w.Welcome:
+    async def open(self, timeout: float | None) -> w.Welcome:
         """Connect for the first time. If that comes to nothing, or is cancelled, the server forgets this client again.
+
+        Args:
+            timeout: the most seconds to wait for the server; None: as many as usual.
 
         Raises:
             BackendUnavailable: nobody answers there. AuthError, ProtocolError, ...: the server refuses.
         """
         try:
-            return await self._connect(False, ATTEMPT)
+            return await self._connect(False, ATTEMPT if timeout is None else min(ATTEMPT, timeout))
+        except AkvError:  # of which some are OSErrors, too
+            raise
         except OSError as error:
-            bind = self.where.removeprefix("tcp://")
-            reason = f"{self.where} does not answer ({_reason(error)}); start: akv serve --bind {bind}"
+            reason = f"{self.where} does not answer ({_reason(error)})"
+            # Where a name has several addresses, the error is of no kind: it only lists the texts.
+            if f"[Errno {errno.ECONNREFUSED}]" in str(error):
+                reason += f"; start: akv serve --bind {self.where.removeprefix('tcp://')}"
             raise BackendUnavailable(reason) from error
 
     def leave(self) -> None:
@@ -133,15 +141,17 @@ class Contact:
         self._resume = resume
         welcome: asyncio.Future[w.Welcome] = self._loop.create_future()
         self._welcome = welcome
+        missing, limit = "no connection was made", asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with limit:
                 host, port = self._address
                 transport, _ = await self._loop.create_connection(self._make_connection, host, port)
                 # Kept for the next time: looking a name up needs a thread, which an exiting process cannot start.
                 if peer := transport.get_extra_info("peername"):
                     self._address = (peer[0], peer[1])
+                missing = "somebody listens there, but has sent no welcome"
                 return await welcome
-        except BaseException:
+        except BaseException as error:
             if not welcome.cancel() and not welcome.cancelled():
                 welcome.exception()  # seen
             if (attempt := self._attempt) is not None:
@@ -150,6 +160,8 @@ class Contact:
                         await self._take_leave(attempt)
                 finally:
                     attempt.abort()
+            if type(error) is TimeoutError and limit.expired():
+                raise TimeoutError(f"{missing} within {seconds:.3g} s") from None
             raise
 
     async def _take_leave(self, connection: Connection) -> None:
@@ -260,6 +272,8 @@ class Contact:
             if self._farewell is not None:
                 self._farewell.lost()
         if self.connection is connection:
+            if connection.decoder.reserved:  # a part of a message had come
+                self._pause = 0.0
             self._break_off(error)
 
     def _break_off(self, error: AkvError | OSError | None) -> None:

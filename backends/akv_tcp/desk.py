@@ -22,7 +22,7 @@ from .vigils import Arrive, Vigils
 
 __all__ = ["Desk"]
 
-# Seconds in which a server may say whom a call has waited for whose time is over.
+# Seconds in which a server may say whom a call has waited for whose time is over, or that a packed push was applied.
 _LAST_WORD = 0.25
 _WORKER_LOST = w.code_of(WorkerLost())
 
@@ -120,15 +120,29 @@ class Desk:
 
     def _withdraw(self, asking: Asking) -> None:
         how = self._break_off(asking)
-        if how is w.Withdrawn.SENT and asking.packing is not None:
-            return  # whether it was applied, and its residual with it, the answer tells
         if asking.lent:
             asking.leaving = True  # as soon as the transport has let go
+        elif how is w.Withdrawn.SENT and asking.packing is not None:
+            # Whether it was applied, and its residual with it, the answer tells.
+            self._loop.call_later(_LAST_WORD, self._leave_in_doubt, asking)
         elif how is w.Withdrawn.SENT and isinstance(asking.op.cancelled, AkvTimeout):
             asking.leaving = True  # as soon as the server has said whom it has waited for
             self._loop.call_later(_LAST_WORD, self._end, asking, asking.op.cancelled)
         else:
             self._end(asking, asking.op.cancelled)
+
+    def _leave_in_doubt(self, asking: Asking) -> None:
+        """End a packed push of which nobody knows whether it was applied, unless its answer has come.
+
+        Its residual is dropped, as if it was not. The old one is of pushes that were acknowledged: to lose that would
+        be silent. If it was applied after all, some of the old one counts twice, and what it left out itself is lost;
+        but of this push the caller is told.
+        """
+        if self._asked.get(asking.number) is not asking:
+            return
+        asking.leaving = True
+        self._break_off(asking)  # it may have been sent again since, on another connection
+        self._end(asking, asking.op.cancelled)
 
     def _break_off(self, asking: Asking) -> w.Withdrawn:
         """Stop sending a request, or what comes in answer to it; UNSENT also where there is no connection."""
@@ -139,7 +153,7 @@ class Desk:
         if how is w.Withdrawn.UNSENT:
             asking.lent = False
         elif how is w.Withdrawn.SENT:
-            if asking.packing is None:
+            if asking.packing is None or asking.leaving:
                 connection.decoder.discard(asking.number)
             self.say(w.Cancel(asking.number))
         return how
@@ -186,6 +200,7 @@ class Desk:
         asking = self._asked.get(message.request) if isinstance(message, w.Result) else None
         if asking is None or asking.leaving:
             raise StoreClosed("nobody waits for this answer any more")
+        asking.answered = True
         return asking.landing(message, index, nbytes)  # type: ignore[arg-type]
 
     def received(self, event: w.Event) -> None:
@@ -229,6 +244,7 @@ class Desk:
             self._vigils.answered(message)
         if asking is None or asking.unpacking:
             return  # it was cancelled
+        asking.answered |= isinstance(message, w.Result)
         if asking.leaving:
             self._part(asking, message)
         elif isinstance(message, w.Error):

@@ -163,7 +163,7 @@ def _terms(chance: random.Random) -> Terms:
         greeting=pick([1.0, 5.0]),
         stall=10.0,
         connections=pick([8, 1024]),
-        held=pick([300_000, 1 << 30]),
+        held=pick([450_000, 1 << 30]),  # a push of three large values is one request
         window=pick([160_000, 1 << 30]),
         outbox=pick([4_000, 64 << 20]),
     )
