@@ -16,9 +16,10 @@ from akv.values.keys import Key
 
 __all__ = ["LocalBackend"]
 
-# 1 MiB is best for one thread (512 KiB as good, 16 KiB 1.8 times slower), see docs/measurements.md.
+# Summing four float32 arrays of 64 MiB took one thread 11.9 ms in slices of 1 MiB, which stay in the cache between its
+# passes, and 14.1 ms as a whole (measured on two cores). 512 KiB is as good, 16 KiB takes 1.8 times as long.
 SLICE_NBYTES = 1 << 20
-# Two threads lose at 1 MiB and win from 16 MiB on.
+# With two threads the same sum takes 1.5 times as long at 1 MiB, and 0.7 times as long at 16 and 64 MiB.
 SHARED_NBYTES = 8 << 20
 # What one core sums or copies in about half a millisecond.
 INLINE_NBYTES = 2 << 20

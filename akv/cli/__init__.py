@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from akv.cli import doctor, looking, saving, serving
 from akv.errors import AkvError
@@ -17,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, or 1 with one line on stderr; 130 after Ctrl-C."""
     about = "Run a server of akv stores, look into a running store, save and load it, look at what is installed."
     parser = argparse.ArgumentParser(prog="akv", description=about, epilog="`akv COMMAND --help` says more.")
-    parser.add_argument("--version", action="version", version=f"akv {version('akv-store')}")
+    parser.add_argument("--version", action="version", version=f"akv {doctor.release()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     serving.add(commands)
     looking.add(commands)

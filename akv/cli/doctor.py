@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
+import akv
 from akv.backend.registry import GROUP
 
-__all__ = ["Finding", "add", "examine"]
+__all__ = ["Finding", "add", "examine", "release"]
 
 # Packages that a backend brings to look after what it needs: functions without arguments that give (name, is there,
 # text, advice) for each step.
@@ -57,7 +58,7 @@ def _print() -> int:
 def examine() -> Iterator[Finding]:
     """All findings, one after the other."""
     yield Finding("Python", True, f"{platform.python_version()}, {sys.executable}")
-    yield Finding("akv", True, _where("akv-store", "akv"))
+    yield Finding("akv", True, release())
     yield Finding("numpy", True, _version("numpy"))
     yield _loop()
     for name, without in _OPTIONAL.items():
@@ -108,9 +109,10 @@ def _version(name: str) -> str:
         return str(getattr(importlib.import_module(name), "__version__", "of an unknown version"))
 
 
-def _where(distribution: str, package: str) -> str:
-    folder = os.path.dirname(str(importlib.import_module(package).__file__))
+def release() -> str:
+    """Which akv this is, and where; in a checkout that nobody installed there is no version."""
+    folder = os.path.dirname(akv.__file__)
     try:
-        return f"{importlib.metadata.version(distribution)}, {folder}"
+        return f"{importlib.metadata.version('akv-store')} from {folder}"
     except importlib.metadata.PackageNotFoundError:
         return f"not installed, only imported from {folder}"

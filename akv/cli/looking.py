@@ -5,23 +5,28 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from akv import sync
-from akv.backend.options import parse_url
+from akv.backend.registry import Location, resolve
 from akv.cli.files import read_array, write_array
 from akv.errors import InvalidArgument, KeyNotFound
+from akv.job.options import JOB_OPTIONS
 from akv.sync import KVStore
 from akv.values.keys import Key
 
-__all__ = ["add", "look"]
+__all__ = ["add", "change", "look"]
 
 # Seconds for each call: somebody waits at a terminal.
 TIMEOUT = 30.0
+
+# Keys that a call asks about: a server takes 65,536 at most.
+_KEYS = 1 << 14
 
 
 def add(commands: Any) -> None:
@@ -42,7 +47,7 @@ def add(commands: Any) -> None:
         type=Path,
         help="a .npy file, as numpy.save writes it; or a .safetensors with the key, or with one array",
     )
-    parser.set_defaults(open=_connect)
+    parser.set_defaults(open=change)
 
 
 def _add(
@@ -57,36 +62,47 @@ def _add(
 
 
 def _with_store(chosen: argparse.Namespace, run: Callable[[KVStore, argparse.Namespace], None]) -> int:
-    with chosen.open(chosen.url) as kv:
+    with closing(chosen.open(chosen.url)) as kv:  # not `with kv`, which reports a worker that fails as lost
         run(kv, chosen)
     return 0
 
 
-def _connect(url: str) -> KVStore:
-    return sync.connect(url, **_patience(url, TIMEOUT))
-
-
 def look(url: str, timeout: float | None = TIMEOUT) -> KVStore:
-    """Who only looks must not take a worker's place in a job, nor make a job by misspelling its name.
+    """Open a store as one who only looks: takes no worker's place in a job, and makes none by misspelling its name.
 
     timeout: in seconds, where neither the URL nor AKV_TIMEOUT says one.
     """
-    patience = _patience(url, timeout)
-    try:
-        return sync.connect(url, **patience, role="reader")
-    except InvalidArgument:  # where there are no roles
-        return sync.connect(url, **patience)
+    store = resolve(url, {})
+    return sync.connect(url, **_patience(store, timeout), **_as_reader(store))
 
 
-def _patience(url: str, timeout: float | None) -> dict[str, float | None]:
+def change(url: str, timeout: float | None = TIMEOUT) -> KVStore:
+    """Open a store to change it: in a job as a worker, but not as the one whose number AKV_RANK is.
+
+    timeout: see `look`.
+    """
+    store = resolve(url, {})
+    ranked = "rank" in store.provider.options and "rank" not in store.said
+    return sync.connect(url, **_patience(store, timeout), **({"rank": None} if ranked else {}))
+
+
+def _patience(store: Location, timeout: float | None) -> Mapping[str, object]:
     """The option, unless somebody has said another time-out: an argument would win over that."""
-    said = "timeout" in parse_url(url)[2] or "AKV_TIMEOUT" in os.environ
-    return {} if said else {"timeout": timeout}
+    return {} if "timeout" in store.said or "AKV_TIMEOUT" in os.environ else {"timeout": timeout}
+
+
+def _as_reader(store: Location) -> Mapping[str, object]:
+    """A reader's options, where there are roles. What URL and environment say of a job, they say to its workers."""
+    wishes = JOB_OPTIONS.keys() & store.provider.options
+    if store.provider.shared:
+        # Within a process only what is opened with `workers` is a job, and has roles.
+        wishes = wishes - {"workers"} if store.options.get("workers") else set()
+    return {**dict.fromkeys(wishes), "role": "reader"} if "role" in wishes else {}
 
 
 def _list(kv: KVStore, chosen: argparse.Namespace) -> None:
     keys = kv.keys()
-    infos = kv.info(keys) if keys else []
+    infos = [info for start in range(0, len(keys), _KEYS) for info in kv.info(keys[start : start + _KEYS])]
     lines = [(repr(key), str(info.dtype), str(info.shape)) for key, info in zip(keys, infos, strict=True)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for cells, info in zip(lines, infos, strict=True):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import closing
 from time import perf_counter
 from typing import Any
 
-from akv import sync
 from akv.checkpoint import open_checkpoint
 from akv.checkpoint.disk import idle
-from akv.cli.looking import look
+from akv.cli.looking import change, look
 from akv.cli.progress import Bar
 from akv.sync import KVStore
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=lambda chosen: _run(chosen, lambda url: look(url, None), KVStore.save, "saved"))
     parser = _add(commands, "load", "take in all that a checkpoint holds")
     parser.add_argument("path", help="the folder of the checkpoint, on this machine")
-    parser.set_defaults(run=lambda chosen: _run(chosen, sync.connect, KVStore.load, "loaded"))
+    parser.set_defaults(run=lambda chosen: _run(chosen, lambda url: change(url, None), KVStore.load, "loaded"))
 
 
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 def _run(chosen: argparse.Namespace, connect: Open, verb: Verb, done: str) -> int:
     start = perf_counter()
-    with connect(chosen.url) as kv, Bar(verb.__name__) as bar:
+    with closing(connect(chosen.url)) as kv, Bar(verb.__name__) as bar:  # see looking
         verb(kv, chosen.path, progress=bar.show)
     seconds = perf_counter() - start
     with open_checkpoint(verb.__name__, chosen.path, True, idle) as reader:
