@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from akv import operations as ops
-from akv.backend.protocol import Remote
+from akv.backend.protocol import Member, Remote
 from akv.backend.registry import Location, release, share
 from akv.engine import Engine
 from akv.errors import AkvTimeout, InvalidArgument, QueueFull
@@ -95,6 +95,8 @@ class BlockingHandle:
         return self
 
     def __exit__(self, kind: _ErrorClass | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not self._line.closed and isinstance(self._engine.backend, Member):
+            self._engine.backend.lose()  # see akv.handle.Handle.__aexit__
         self.close()
 
     def __repr__(self) -> str:

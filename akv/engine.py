@@ -26,8 +26,8 @@ _NO_LIMIT = 1 << 63
 class Engine:
     """Takes operations from handles, lets the scheduler decide, and has the backend carry them out.
 
-    An operation that is small and has nothing in its way is done when `submit` returns: the scheduler's start and
-    finish in one, under the lock. All others end later, in another thread, and tell their listener.
+    `attempt` carries out an operation that is small and has nothing in its way: the scheduler's start and finish in
+    one, under the lock. `queue` takes all others, which end later, in another thread, and tell their listener.
     """
 
     def __init__(self, backend: Backend, *, inline: bool = True) -> None:

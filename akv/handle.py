@@ -10,10 +10,11 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from akv.backend.protocol import Remote
+from akv.backend.protocol import Member, Remote
 from akv.backend.registry import Location, release, share
 from akv.errors import AkvError, InvalidArgument
-from akv.loop import Failures, Flushing, Pending, Turn
+from akv.failures import Failures
+from akv.loop import Flushing, Pending, Turn
 from akv.operations import Flush, Operation
 
 __all__ = ["Handle", "check_capability"]
@@ -86,6 +87,8 @@ class Handle:
         if error is None or self._line.closed:
             return await self.aclose()
         self.engine.withdraw_all(self._line)
+        if isinstance(self.engine.backend, Member):
+            self.engine.backend.lose()  # it has not done its part, as the others would think of one that leaves
         try:
             # What has started still uses the caller's arrays.
             await self._submit(Flush())
@@ -111,9 +114,10 @@ class Handle:
         turn, engine = self._turn, self.engine
         op.line = self._line
         if self._remote:
-            late, done = turn.is_apart(), engine.queue(op)
+            turn.check_loop()
+            late, done = True, engine.queue(op)  # its answers come through the loop anyhow
         else:
-            late = perf_counter() >= turn.until and turn.is_over()
+            late = perf_counter() >= turn.until and not turn.begin()
             done = engine.attempt(op) or engine.queue(op)
         pending = kind(loop=self._loop)
         pending.op, pending.store = op, self

@@ -17,7 +17,7 @@ from akv.operations import Operation
 if TYPE_CHECKING:
     from akv.handle import Handle
 
-__all__ = ["Failures", "Flushing", "Pending", "Turn", "new_event_loop", "run"]
+__all__ = ["Flushing", "Pending", "Turn", "new_event_loop", "run"]
 
 T = TypeVar("T")
 
@@ -62,34 +62,30 @@ class Turn:
             turn = _turns[loop] = cls(loop)
         return turn
 
-    def is_over(self) -> bool:
-        """Called when `until` has passed: true when the next awaitable has to complete through the loop.
+    def begin(self) -> bool:
+        """Begin a turn; False: the last is used up and not over, so that awaitables have to complete through the loop.
 
         Raises:
-            WrongLoop: the loop is not running here. (Looked up once a turn, since it takes 0.15 us.)
+            WrongLoop: as `check_loop`, and only here, once a turn, since it takes 0.15 us.
         """
-        self._check_loop()
+        self.check_loop()
         if self._running:
-            return True
+            return False
         self._running = True
         self.until = perf_counter() + INLINE_SECONDS
         self._loop.call_soon(self._end)
-        return False
+        return True
 
     def _end(self) -> None:
         self._running = False
         self.until = 0.0
 
-    def is_apart(self) -> bool:
-        """The same for a store elsewhere, whose answers come through the loop anyhow: what ends at once does so, too.
+    def check_loop(self) -> None:
+        """Refuse to go on elsewhere than on the loop.
 
         Raises:
-            WrongLoop: as `is_over`.
+            WrongLoop: the loop is not running here.
         """
-        self._check_loop()
-        return True
-
-    def _check_loop(self) -> None:
         if asyncio._get_running_loop() is not self._loop:
             state = "is closed" if self._loop.is_closed() else "is not the one running here"
             raise WrongLoop(
@@ -110,10 +106,11 @@ class Pending(asyncio.Future[T]):
     """
 
     # Set from outside: an __init__ over asyncio's own, which is in C, would take half a microsecond.
-    __slots__ = ("_asked", "op", "store")
+    __slots__ = ("_asked", "number", "op", "store")
 
     op: Operation
     store: Handle
+    number: int  # among the failures of its handle
     _asked: tuple[Any]  # the message of a cancellation that has to wait for the operation's end
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -173,11 +170,12 @@ class Pending(asyncio.Future[T]):
 class _Failed(Pending[Any]):
     """One that has failed: its error is for whoever awaits it, or for `flush`; asyncio's finalizer would log it."""
 
-    # A class of its own, since a finalizer that does nothing would take 40 ns of every awaitable.
+    # A class of its own, since a finalizer would take 40 ns of every awaitable.
     __slots__ = ()
 
     def __del__(self) -> None:
-        """Say nothing."""
+        """Leave the error to `flush`, if nobody has seen it, and say nothing."""
+        self.store.failures.drop(self)
 
 
 class Flushing(Pending[None]):
@@ -191,37 +189,3 @@ class Flushing(Pending[None]):
 
     def _error(self) -> BaseException | None:
         return super()._error() or self.store.failures.take()
-
-
-class Failures:
-    """The failed awaitables of one handle whose error nobody has seen: they belong to `flush`, not to the log."""
-
-    # More than this nobody reads; the oldest say what went wrong first.
-    _MOST = 1000
-
-    def __init__(self) -> None:
-        self._pending: list[Pending[Any]] = []
-
-    def add(self, pending: Pending[Any]) -> None:
-        """Keep a failed awaitable in mind."""
-        if len(self._pending) >= self._MOST:
-            self._pending = [each for each in self._pending if _unseen(each)]
-        if len(self._pending) < self._MOST:
-            self._pending.append(pending)
-
-    def take(self) -> BaseException | None:
-        """The first error nobody has retrieved; it counts as retrieved from now on."""
-        while self._pending:
-            pending = self._pending.pop(0)
-            if _unseen(pending):
-                return pending.exception()
-        return None
-
-    def forget(self) -> None:
-        """Count all errors as retrieved."""
-        self._pending.clear()
-
-
-def _unseen(pending: Pending[Any]) -> bool:
-    # asyncio's own mark of an exception that has been set and not retrieved.
-    return bool(pending._log_traceback)

@@ -19,11 +19,11 @@ import numpy as np
 
 from akv import operations as ops
 from akv.backend.registry import resolve
-from akv.blocking import BlockingHandle
+from akv.blocking import BlockingHandle, check_timeout
 from akv.errors import BackendUnavailable, InvalidArgument, UnknownStore
 from akv.operations import Progress
 from akv.store import Keys, Path
-from akv.values.keys import Key
+from akv.values.keys import Key, check_key
 from akv.values.rowsparse import RowSparse
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ class Watch:
 
     def __init__(self, store: KVStore, key: Key, timeout: float | None) -> None:
         self.skipped = 0
-        self._store, self._key, self._timeout = store, key, timeout
+        self._store, self._key = store, check_key(key)
+        self._timeout = None if timeout is None else check_timeout(timeout)
         self._last = 0
 
     def __iter__(self) -> Iterator[int]:

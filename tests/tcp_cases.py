@@ -159,7 +159,7 @@ class Stranger:
         """The next message, heartbeats left out; None when the server has closed the connection."""
         while True:
             while (event := self.decoder.next_event()) is not None:
-                if not isinstance(event, w.Heartbeat | w.Part | w.Slice):
+                if not isinstance(event, w.Heartbeat | w.Part):
                     return event
             try:
                 async with asyncio.timeout(PATIENCE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import weakref
 from collections.abc import Iterator
@@ -40,9 +41,47 @@ class TestMemory:
             await until(pending.done)
             assert (pending.exception() is None) == (key == "a" or (key == "b" and updater is not fails_at_b))
             del pending, array
-            kv.failures.forget()
             await turns(2)
             await until(lambda: gone() is None)
+
+    @pytest.mark.parametrize("inline", [True, False])
+    @pytest.mark.parametrize("updater", ["assign", fails_at_b])
+    async def test_those_of_pushes_that_fail_and_are_not_awaited(self, updater: Any, inline: bool) -> None:
+        """Only the error is kept, for `flush`; and it says of a function where it failed."""
+        gone: list[weakref.ref[np.ndarray]] = []
+
+        def push(array: np.ndarray) -> None:
+            gone.append(weakref.ref(array))
+            kv.push("b", array)
+
+        async def push_too() -> None:
+            array = ones(np.nan)
+            push(array)
+
+        async with akv.connect("memory://?on_nonfinite=reject", inline=inline) as kv:
+            await kv.init("b", ones())
+            await kv.set_updater(updater)
+            for _ in range(20):
+                push(ones(np.nan))
+                await push_too()
+            await until(lambda: not any(ref() is not None for ref in gone))
+            await until(lambda: len(kv.failures._kept) == 40)
+            for _ in range(40):
+                with pytest.raises((akv.NonFinite, ZeroDivisionError)) as caught:
+                    await kv.flush()
+                assert isinstance(caught.value, akv.NonFinite) or "in fails_at_b" in caught.value.__notes__[-1]
+            await kv.flush()
+
+    async def test_those_of_pushes_whose_error_was_seen(self) -> None:
+        async with akv.connect("memory://") as kv:
+            for _ in range(20):
+                array = ones()
+                gone = weakref.ref(array)
+                with contextlib.suppress(akv.KeyNotFound):  # unlike pytest.raises, it does not keep the error
+                    await kv.push("no key", array)
+                del array
+                await until(lambda gone=gone: gone() is None)  # type: ignore[misc]
+                assert not kv.failures._kept
 
     @pytest.mark.parametrize("started", [False, True])
     async def test_cancelled_ones(self, started: bool) -> None:

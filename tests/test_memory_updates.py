@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import akv
 from akv import optim, sync
+from akv.optim.updaters import ADD
 
 UPDATERS: dict[str, Any] = {
     "add": "add",
@@ -119,3 +120,21 @@ def test_a_failed_push_changes_nothing() -> None:
             kv.push("w", np.ones(2, np.complex64))
         assert kv.info("w").version == 2
         np.testing.assert_array_equal(kv.pull("w"), before)
+
+
+def test_an_interrupt_in_an_update_moves_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes when numpy is done, and so is the change."""
+
+    def struck(stored: np.ndarray, given: np.ndarray, state: Any) -> None:
+        stored += given
+        raise KeyboardInterrupt
+
+    with sync.create() as kv:
+        kv.init("w", np.zeros(4, np.float32))
+        kv.set_updater("add")
+        kv.push("w", np.ones(4, np.float32))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(type(ADD), "bind", lambda self, key, count: struck)
+            kv.push("w", np.ones(4, np.float32))
+        assert kv.pull("w")[0] == 2
+        assert kv.info("w").version == 3

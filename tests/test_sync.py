@@ -143,6 +143,11 @@ class TestAnywhere:
             assert (kv.pull("w") == 1).all()
             assert kv.info("w").version == 101
 
+    @pytest.mark.parametrize("wrong", [{"key": 1.5}, {"key": "w", "timeout": "soon"}])
+    def test_a_watch_is_checked_at_the_call(self, wrong: dict[str, Any]) -> None:
+        with sync.create() as kv, pytest.raises((akv.KeyTypeError, akv.InvalidArgument)):
+            kv.watch(**wrong)
+
     def test_small_work_needs_no_thread(self) -> None:
         before = set(threading.enumerate())
         with sync.create() as kv:

@@ -10,7 +10,7 @@ from akv.operations.base import Operation
 from akv.scheduler import Budget
 from akv.values.keys import Key
 
-__all__ = ["Backend", "DeviceArrays", "Remote", "Report", "VersionSource"]
+__all__ = ["Backend", "DeviceArrays", "Member", "Remote", "Report", "VersionSource"]
 
 
 class Backend(Protocol):
@@ -91,6 +91,18 @@ class DeviceArrays(Protocol):
 
         Raises:
             InvalidArgument: one of them cannot be reached from here; nothing has been taken.
+        """
+        ...
+
+
+@runtime_checkable
+class Member(Protocol):
+    """A capability of a backend whose handle is a worker of a job: others may wait for it."""
+
+    def lose(self) -> None:
+        """Its user has failed: to the others it is lost, as if its process had been killed. `close` follows.
+
+        From any thread. Nothing for one that nobody waits for, such as a reader.
         """
         ...
 

@@ -83,9 +83,9 @@ class Members:
         return seat
 
     def _renew(self, now: float) -> None:
-        """The first worker has come: from now on the others are expected."""
+        """The first worker has come, or the first after all were lost: from now on the others are expected."""
         for seat in self.seats.values():
-            if seat.session is None:
+            if seat.session is None or self._settings.on_worker_loss == "abort":
                 seat.state, seat.heard = State.VACANT, now
 
     def _free(self) -> int:

@@ -100,7 +100,7 @@ class Worker:
         self.job.leave(self.session)
 
     def lose(self) -> None:
-        """It will not be heard of again."""
+        """It will not be heard of again; or see akv.backend.protocol.Member."""
         self.job.lose(self.session)
 
     # -- what the flows ask -----------------------------------------------------------------------------------

@@ -51,9 +51,12 @@ class ShortWays(TablesInMemory):
         state = cell.state(updater)
         if state is None or cell.state_is_lent:  # the first push makes it, after checks that hold from then on
             return super().write_one(key, values, donate)
-        updater.bind(key, cell.count + 1)(cell.array, cast(np.ndarray, values[0]), state)
-        cell.count += 1
-        cell.version += 1
+        kernel = updater.bind(key, cell.count + 1)
+        try:
+            kernel(cell.array, cast(np.ndarray, values[0]), state)
+        finally:  # also after Ctrl-C, which comes when the value has changed, or some of it
+            cell.count += 1
+            cell.version += 1
         return cell.version
 
     def write(self, keys: Sequence[Key], groups: Sequence[Sequence[Value]], donate: bool) -> list[int]:

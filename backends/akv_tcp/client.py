@@ -63,6 +63,7 @@ class TcpBackend:
         self._role = w.Role[options["role"].upper()]
         self._rank_wish: int | None = options["rank"]
         self._patience: float = options["reconnect"]
+        self._timeout: float | None = options["timeout"]
         self._client = secrets.token_bytes(16)
         self._errands = Errands(self)
         self._arrived: dict[Operation, AkvError | None] = {}
@@ -123,6 +124,11 @@ class TcpBackend:
         """Say good-bye; from any thread."""
         self._on_loop(self._desk.leave)
 
+    def lose(self) -> None:
+        """Fall silent, as a killed process would, for the server to notice; from any thread."""
+        if self._is_waited_for:
+            self._on_loop(self._drop)
+
     async def open(self) -> None:
         """Connect for the first time.
 
@@ -132,9 +138,10 @@ class TcpBackend:
         self._loop = asyncio.get_running_loop()
         self._desk = Desk(lambda desk: Contact(self._address, self._hello, self._patience, desk), self._arrive)
         self._contact = self._desk.contact
-        welcome = await self._contact.open()
+        welcome = await self._contact.open(self._timeout)
         self.rank = -1 if welcome.rank is None else welcome.rank
         self.num_workers = welcome.num_workers
+        self._is_waited_for = welcome.settled.workers is not None and welcome.rank is not None
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed, for a second at most if the server does not play along."""
@@ -142,9 +149,12 @@ class TcpBackend:
             async with asyncio.timeout(_PARTING):
                 await self._contact.wait_closed()
         except TimeoutError:
-            self._desk.lost(StoreClosed("the handle was closed"))
-            self._contact.abort()
+            self._drop()
             await self._contact.wait_closed()
+
+    def _drop(self) -> None:
+        self._desk.lost(StoreClosed("the handle was closed"))
+        self._contact.abort()
 
     def tell(self, message: w.Message) -> None:
         """Send a message that has no answer, if there is a connection; from any thread."""
