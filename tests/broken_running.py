@@ -7,9 +7,9 @@ from typing import Any
 
 from broken import caught_by
 
-from akv.backend.crew import Crew
 from akv.backend.local import LocalBackend
 from akv.backend.storage import Storage, Transaction
+from akv.backend.thread_pool import ThreadPool
 from akv.operations import Operation
 from akv.scheduler import Budget
 
@@ -21,7 +21,7 @@ class IgnoresPriority(LocalBackend):
     def __init__(self, storage: Storage, max_queued: int) -> None:
         super().__init__("broken", storage, max_queued)
         self.budget = Budget(8, 1 << 40, max_queued)
-        self._crew = Crew("akv-broken", 1)
+        self._pool = ThreadPool("akv-broken", 1)
 
 
 @caught_by("test_what_has_begun_is_done_for_all_keys_or_for_none")

@@ -110,7 +110,7 @@ async def serving(
     finally:
         async with asyncio.timeout(PATIENCE):
             await server.stop()
-    await until(lambda: server.room.held == 0)
+    await until(lambda: server.budget.held == 0)
 
 
 class Here:

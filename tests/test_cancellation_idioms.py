@@ -10,7 +10,7 @@ import pytest
 from store_cases import jammed, named, ones, turns, until
 
 import akv
-from akv.backend.crew import Crew
+from akv.backend.thread_pool import ThreadPool
 
 
 class TestIdioms:
@@ -48,7 +48,7 @@ class TestIdioms:
             await patient.init("w", ones())
             work: list[Callable[[], None]] = []
             with monkeypatch.context() as patch:
-                patch.setattr(Crew, "submit", lambda crew, item, copies=1: work.append(item))
+                patch.setattr(ThreadPool, "submit", lambda pool, item, copies=1: work.append(item))
                 pending = kv.push("w", ones(2))
                 await until(lambda: pending.op.cancelled)
             assert not pending.done()

@@ -19,8 +19,8 @@ from akv.compression import Scheme, from_spec
 from akv_tcp import wire as w
 from akv_tcp.agreed import describe, spec_of
 from akv_tcp.hosting import host
-from akv_tcp.requests import operation
 from akv_tcp.server import Server
+from akv_tcp.server_requests import operation
 
 SPECS: list[dict[str, Any]] = [
     {"type": "1bit", "threshold": 0.1},
@@ -339,8 +339,8 @@ async def test_a_push_to_a_silent_server_ends_and_leaves_the_residual(size: int,
             version, expected = await kv.push("w", value), expected + model.restore(value)
             connection.hold()
             connection.take_events()  # which stops the reading
-            doubtful = next(source)
-            push = kv.push("w", doubtful)
+            mismatched = next(source)
+            push = kv.push("w", mismatched)
             await sent(kv, push)
             if why == "cancelled":
                 push.cancel()
@@ -354,7 +354,7 @@ async def test_a_push_to_a_silent_server_ends_and_leaves_the_residual(size: int,
             await sent(kv, push)
             connection.go_on()
             if await push > version + 1:
-                expected += deepcopy(model).restore(doubtful)
+                expected += deepcopy(model).restore(mismatched)
             expected += model.restore(value)
             assert np.array_equal(await other.pull("w"), expected)
         assert not backend_of(kv)._desk._asked

@@ -95,7 +95,7 @@ def at_once(plan: Plan) -> None:
 
 
 @plant(session.Session, "answer", "saw|version", change=at_once)
-def dedup_forgotten_on_the_short_way(real: Any, self: session.Session, brief: w.Brief) -> bytes | None:
+def dedup_forgotten_on_the_short_way(real: Any, self: session.Session, brief: w.SmallMessage) -> bytes | None:
     """A small push that comes again is applied again."""
     record = self._records.get(brief.request % slots.SLOTS)
     if record is not None and record.number == brief.request:
@@ -108,8 +108,8 @@ def resend_dropped(real: Any, self: desk.Desk) -> None:
     """A client waits for answers to what was lost with its last connection."""
 
 
-@plant(vigils.Vigils, "restored", "do not end")
-def wait_dropped(real: Any, self: vigils.Vigils) -> None:
+@plant(vigils.VersionWaits, "restored", "do not end")
+def wait_dropped(real: Any, self: vigils.VersionWaits) -> None:
     """The same for waits only."""
 
 

@@ -80,7 +80,7 @@ async def test_a_connection_that_ends_in_an_error_holds_nothing(harm: Callable[[
             while (event := await client.event()) is not None:
                 assert isinstance(event, w.Result | w.Goodbye)
         await until(lambda: server.connections == 0)
-        assert server.room.held == 0
+        assert server.budget.held == 0
 
 
 # -- nobody gets memory that another has used -----------------------------------------------------------------
@@ -111,7 +111,7 @@ async def test_a_stream_takes_effect_once() -> None:
         assert isinstance(found[3], w.Result)
         assert "nothing was loaded" in text_of(found[4]) or "no stream 5" in text_of(found[4])
         assert await seen(server, "j") == {1}
-        assert (server.room.depot.streams, server.room.depot.held) == (0, 0)
+        assert (server.budget.stream_budget.streams, server.budget.stream_budget.held) == (0, 0)
 
 
 async def test_what_was_refused_in_part_is_not_taken_in() -> None:

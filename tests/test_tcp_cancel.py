@@ -24,7 +24,7 @@ def ones(value: float = 1.0) -> np.ndarray:
 
 
 def connection_of(kv: akv.KVStore) -> Connection:
-    connection: Connection = kv.engine.backend._contact.connection  # type: ignore[attr-defined]
+    connection: Connection = kv.engine.backend._channel.connection  # type: ignore[attr-defined]
     return connection
 
 
@@ -150,7 +150,7 @@ async def test_a_push_cut_off_half_sent_counts_for_nothing() -> None:
         assert not stored(server, "job", "w").any()
         assert await kv.push("w", value) == 2
         assert (stored(server, "job", "w") == 9).all()
-    await until(lambda: server.room.held == 0)
+    await until(lambda: server.budget.held == 0)
 
 
 async def test_a_push_that_was_not_begun_is_free_at_once() -> None:

@@ -26,7 +26,7 @@ from akv.checkpoint import Contents, open_writer
 from akv.engine import Engine
 from akv_tcp import loading, saving, transfers
 from akv_tcp import wire as w
-from akv_tcp.depot import Depot
+from akv_tcp.stream_budget import StreamBudget
 from akv_tcp.terms import Terms
 
 MIB = 1 << 20
@@ -49,9 +49,9 @@ def cut_into(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
 def here() -> Iterator[Here]:
     server = Here()
     yield server
-    depot = server.server.room.depot
+    stream_budget = server.server.budget.stream_budget
     server.close()
-    assert (depot.streams, depot.held) == (0, 0)
+    assert (stream_budget.streams, stream_budget.held) == (0, 0)
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def watched(terms: Terms | None = None, **options: Any) -> AsyncGenerator[
     """A server on this loop that has nothing left of any stream in the end."""
     async with serving(terms, **options) as server:
         yield server
-    assert (server.room.depot.streams, server.room.depot.held) == (0, 0)
+    assert (server.budget.stream_budget.streams, server.budget.stream_budget.held) == (0, 0)
 
 
 def job(here: Here) -> str:
@@ -333,7 +333,7 @@ async def test_one_that_breaks_for_good_changes_nothing(verb: str, tmp_path: Pat
             exactly(await kv.pull("w"), stored)
             assert (await kv.info("w")).version == 2
             # The client is forgotten, and its stream with it.
-            await until(lambda: server.room.depot.streams == 0)
+            await until(lambda: server.budget.stream_budget.streams == 0)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -380,7 +380,7 @@ async def test_a_cancelled_save_leaves_the_old_one_or_the_new_one(tmp_path: Path
                 await kv.load(tmp_path / "ck")
                 assert (await kv.pull("w") == 0).all()
             before = files(tmp_path / "ck")
-        await until(lambda: server.room.depot.streams == 0)
+        await until(lambda: server.budget.stream_budget.streams == 0)
         await kv.save(tmp_path / "ck")
 
 
@@ -399,7 +399,7 @@ async def test_a_cancelled_load_changes_nothing_or_all(tmp_path: Path) -> None:
                 await asyncio.sleep(0.0001)
             loading.cancel()
             await kv.flush()
-            await until(lambda: server.room.depot.streams == 0)
+            await until(lambda: server.budget.stream_budget.streams == 0)
             changed = {(await kv.info(key)).version - version for key in ("v", "w")}
             assert changed in ({0}, {1})
             assert loading.cancelled() or changed == {1}
@@ -470,7 +470,7 @@ async def test_what_is_damaged_is_found_before_anything_changes(tmp_path: Path) 
         with pytest.raises(akv.BadCheckpoint, match=r"'w'.*damaged"):
             await kv.load(tmp_path / "ck")
         exactly(await kv.pull("v"), np.zeros(MIB // 8))
-        await until(lambda: server.room.depot.streams == 0)
+        await until(lambda: server.budget.stream_budget.streams == 0)
         await kv.save(tmp_path / "ck")
         await kv.load(tmp_path / "ck")
 
@@ -600,9 +600,9 @@ VECTOR = Record("w", (3,), F4, 5)
 
 
 class Place:
-    """See depot.Stream."""
+    """See stream_budget.Stream."""
 
-    depot: Depot
+    stream_budget: StreamBudget
     gone = False
 
     def __init__(self, here: bool = True) -> None:
@@ -613,7 +613,7 @@ class Place:
 
     def make_way(self) -> None:
         self.gone = True
-        self.depot.close(self)
+        self.stream_budget.close(self)
 
 
 @asynccontextmanager
@@ -666,7 +666,7 @@ async def test_bytes_that_are_not_the_next(offset: int, data: bytes) -> None:
         # An error ends the stream.
         with pytest.raises(akv.InvalidArgument, match="no stream 1"):
             await him.stage(1, 0, b"1")
-        assert server.room.depot.streams == 0
+        assert server.budget.stream_budget.streams == 0
 
 
 async def test_what_came_in_part_is_not_taken_in() -> None:
@@ -701,7 +701,7 @@ async def test_contents_that_make_no_sense(text: bytes) -> None:
     async with savage() as (server, him):
         with pytest.raises((akv.BadCheckpoint, akv.DTypeMismatch)):
             await him.announce(1, text)
-        assert server.room.depot.streams == 0
+        assert server.budget.stream_budget.streams == 0
 
 
 @pytest.mark.parametrize("key", ["k" * 1025, "\ud800", "é" * 600])
@@ -713,12 +713,12 @@ async def test_keys_that_nobody_could_name(key: str) -> None:
 
 async def test_more_than_a_server_has_is_refused_before_it_is_taken() -> None:
     async with savage(Terms(held=MIB)) as (server, him):
-        assert server.room.depot.total == 2 * MIB
+        assert server.budget.stream_budget.total == 2 * MIB
         with pytest.raises(akv.QueueFull, match=str(1 << 50)):
             await him.announce(1, told(Record("w", (1 << 48,), F4, 1)))
         with pytest.raises(akv.QueueFull):
             await him.announce(2, told(*[Record(str(key), (0,), F4, 1) for key in range(1000)]))
-        assert (server.room.depot.streams, server.room.depot.held) == (0, 0)
+        assert (server.budget.stream_budget.streams, server.budget.stream_budget.held) == (0, 0)
         await him.announce(3, told(VECTOR))
 
 
@@ -776,18 +776,18 @@ async def test_a_client_has_one_stream_and_all_together_some() -> None:
             await him.capture(stream)
             await him.announce(100 + stream, told(VECTOR))
             await him.capture(stream)
-        assert server.room.depot.streams == 1
+        assert server.budget.stream_budget.streams == 1
         others = [Place() for _ in range(16)]
         for other in others[1:]:
-            server.room.depot.open(other)
+            server.budget.stream_budget.open(other)
         await him.capture(1)
         await him.send(w.Release(1))
-        await until(lambda: server.room.depot.streams == 15)
-        server.room.depot.open(others[0])
+        await until(lambda: server.budget.stream_budget.streams == 15)
+        server.budget.stream_budget.open(others[0])
         with pytest.raises(akv.QueueFull, match="16 saves"):
             await him.capture(1)
         for other in others:
-            server.room.depot.close(other)
+            server.budget.stream_budget.close(other)
 
 
 async def test_streams_of_clients_that_are_gone_make_way() -> None:
@@ -797,7 +797,7 @@ async def test_streams_of_clients_that_are_gone_make_way() -> None:
             async with Savage(server, bytes([number] * 16)) as him:
                 await him.capture(1)
             await until(lambda: server.connections == 1)
-        assert server.room.depot.streams == 16
+        assert server.budget.stream_budget.streams == 16
         # Who comes back finds the place taken, or the stream as it was: the last sixteen have theirs.
         for number, kept in [(23, False), (24, True), (39, True)]:
             async with Savage(server, bytes([number] * 16), 1) as him:
@@ -811,22 +811,22 @@ async def test_streams_of_clients_that_are_gone_make_way() -> None:
 
 
 async def test_memory_of_clients_that_are_gone_makes_way_if_that_is_enough() -> None:
-    depot = Depot(10)
+    stream_budget = StreamBudget(10)
     near, far, farther = Place(), Place(False), Place(False)
     for place in (near, far, farther):
-        place.depot = depot
-        depot.open(place)
-        depot.take(place, 3)
+        place.stream_budget = stream_budget
+        stream_budget.open(place)
+        stream_budget.take(place, 3)
     with pytest.raises(akv.QueueFull, match="8 bytes"):
-        depot.take(near, 8)
-    assert (depot.held, depot.streams) == (9, 3)
-    depot.take(near, 4)
-    assert (depot.held, depot.streams) == (10, 2)
+        stream_budget.take(near, 8)
+    assert (stream_budget.held, stream_budget.streams) == (9, 3)
+    stream_budget.take(near, 4)
+    assert (stream_budget.held, stream_budget.streams) == (10, 2)
     assert far.gone
     assert not farther.gone
     with pytest.raises(akv.QueueFull):  # who is away himself makes no way for himself
-        depot.take(farther, 1)
-    assert (depot.held, depot.streams) == (10, 2)
+        stream_budget.take(farther, 1)
+    assert (stream_budget.held, stream_budget.streams) == (10, 2)
 
 
 async def test_what_nobody_asks_of_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -834,11 +834,11 @@ async def test_what_nobody_asks_of_is_let_go(monkeypatch: pytest.MonkeyPatch) ->
     async with savage() as (server, him), akv.connect(server.url + "/j") as kv:
         await kv.init("w", np.ones(3))
         await him.capture(1)
-        await until(lambda: server.room.depot.streams == 0)
+        await until(lambda: server.budget.stream_budget.streams == 0)
         with pytest.raises(akv.AkvTimeout, match=r"0\.05 s"):
             await him.fetch(1, 0, 1)
         await him.announce(2, told(Record("x", (3,), F4, 5)))
-        await until(lambda: server.room.depot.held == 0)
+        await until(lambda: server.budget.stream_budget.held == 0)
         with pytest.raises(akv.AkvTimeout):
             await him.stage(2, 0, b"1")
 
@@ -854,15 +854,15 @@ async def test_a_stream_that_was_released_does_not_take_another_with_it() -> Non
         assert len(await him.fetch(2, 0, 100)) == 24
 
 
-def test_a_depot_is_empty_when_all_is_closed() -> None:
-    depot, place = Depot(10), Place()
-    depot.open(place)
-    depot.take(place, 6)
+def test_a_stream_budget_is_empty_when_all_is_closed() -> None:
+    stream_budget, place = StreamBudget(10), Place()
+    stream_budget.open(place)
+    stream_budget.take(place, 6)
     with pytest.raises(akv.QueueFull, match="6"):
-        depot.take(place, 5)
-    depot.close(place)
-    depot.close(place)
-    assert (depot.held, depot.streams) == (0, 0)
+        stream_budget.take(place, 5)
+    stream_budget.close(place)
+    stream_budget.close(place)
+    assert (stream_budget.held, stream_budget.streams) == (0, 0)
 
 
 def test_with_a_server_process(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from test_tcp_once import Forgetful, one
 
 import akv
 from akv_tcp import wire as w
-from akv_tcp.room import Share
+from akv_tcp.memory_budget import Share
 from akv_tcp.slots import slot_of
 
 WORKERS = 2

@@ -119,8 +119,8 @@ async def test_a_client_that_the_server_forgot_was_lost_and_has_not_left() -> No
                 await kv.init("w", np.zeros(1))
                 await kv.push("w", np.ones(1))
                 (session,) = [each for each in server.sessions if each.engine.backend.rank == 1]
-                session.mouth.connection.abort()  # type: ignore[union-attr, attr-defined]
-                other.engine.backend._contact.abort()  # type: ignore[attr-defined]
+                session.responder.connection.abort()  # type: ignore[union-attr, attr-defined]
+                other.engine.backend._channel.abort()  # type: ignore[attr-defined]
                 async with asyncio.timeout(PATIENCE):
                     while len(server.sessions) > 1:
                         await asyncio.sleep(0.01)

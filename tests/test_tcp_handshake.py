@@ -140,7 +140,7 @@ async def test_a_server_that_refuses_is_quoted(kind: type[akv.AkvError]) -> None
 async def test_a_silent_server(usual: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for as long as usual, or for as long as any call of the handle if that is less."""
     monkeypatch.setattr("akv_tcp.farewell._MOST", 0.05)
-    monkeypatch.setattr("akv_tcp.contact.ATTEMPT", 0.1 if usual else 10 * PATIENCE)
+    monkeypatch.setattr("akv_tcp.channel.ATTEMPT", 0.1 if usual else 10 * PATIENCE)
     error = await answer_of(b"", timeout=10 * PATIENCE if usual else 0.1)
     assert isinstance(error, akv.BackendUnavailable)
     assert "has sent no welcome within 0.1 s" in str(error)

@@ -18,9 +18,9 @@ from tcp_cases import PATIENCE, QUICK, Running, Stranger, process, serving, unti
 
 import akv
 from akv_tcp import wire as w
+from akv_tcp.memory_budget import MemoryBudget, Share
 from akv_tcp.peer import Peer
-from akv_tcp.progress import Progress
-from akv_tcp.room import Room, Share
+from akv_tcp.stall import Progress
 from akv_tcp.wire.head import pack_head
 from akv_tcp.wire.header import new_pack
 
@@ -145,8 +145,8 @@ async def test_one_without_a_connection_owes_nothing() -> None:
         async with Lazy(server) as client:
             await client.greet()
             await client.send(pull(1))
-            await until(lambda: server.room.backlog > MIB)
-        await until(lambda: server.room.backlog == 0)
+            await until(lambda: server.budget.backlog > MIB)
+        await until(lambda: server.budget.backlog == 0)
 
 
 async def test_many_may_together_leave_no_more_than_the_server_has() -> None:
@@ -159,10 +159,10 @@ async def test_many_may_together_leave_no_more_than_the_server_has() -> None:
             client = await stack.enter_async_context(Lazy(server))
             await client.greet(client=bytes([number] * 16))
             await client.send(*[pull(number) for number in range(1, 33)])
-            most = max(most, server.room.backlog)
+            most = max(most, server.budget.backlog)
         async with asyncio.timeout(SOON):
             while server.connections > 1:
-                most = max(most, server.room.backlog)
+                most = max(most, server.budget.backlog)
                 await asyncio.sleep(0)
         assert 16 * MIB < most < 16 * MIB + 12 * 3 * MIB + 32 * MIB
 
@@ -206,7 +206,7 @@ async def test_small_answers_are_bounded_too() -> None:
         await kv.init([f"a long name {number}" for number in range(50)], [np.zeros(1)] * 50)
         await client.greet()
         peer = peer_of(server, 2)
-        (session,) = [session for session in server.sessions if session.mouth is peer]
+        (session,) = [session for session in server.sessions if session.responder is peer]
         flood = asyncio.create_task(client.send(*[w.Keys(number) for number in range(1, 6_000)]))
         most = 0
         async with asyncio.timeout(SOON):
@@ -268,7 +268,7 @@ async def test_a_server_that_stood_still_blames_nobody() -> None:
         await kv.init("w", np.zeros(MIB, np.uint8))
         await client.greet()
         await client.send_bytes(announced(1, MIB))
-        await until(lambda: server.room.held > MIB)
+        await until(lambda: server.budget.held > MIB)
         swept = server._swept
         await until(lambda: server._swept > swept)
         server._swept -= 100.0  # as after a SIGSTOP: it was then that this was done last
@@ -285,9 +285,9 @@ async def test_one_that_announces_much_and_stalls_is_cut() -> None:
     async with serving(QUICK) as server, witness(server), Stranger(server) as client:
         await client.greet()
         await client.send_bytes(announced(1, 1 << 30) + piece(1, 0, 512 * 1024))
-        await until(lambda: server.room.held > 1 << 30)
+        await until(lambda: server.budget.held > 1 << 30)
         async with asyncio.timeout(SOON):
-            while server.room.held > 1 << 30:
+            while server.budget.held > 1 << 30:
                 await client.send(w.Heartbeat(1))  # it is there, but says nothing more
                 await asyncio.sleep(0.02)
         goodbye = await client.event()
@@ -343,7 +343,7 @@ async def test_clients_take_turns_when_memory_is_short() -> None:
         async def look() -> None:
             nonlocal most
             while True:
-                most = max(most, server.room.held)
+                most = max(most, server.budget.held)
                 await asyncio.sleep(0)
 
         looking = asyncio.create_task(look())
@@ -386,8 +386,8 @@ async def test_one_that_begins_too_much_is_refused() -> None:
 @given(sizes=st.lists(st.lists(st.integers(1, 100), max_size=6), min_size=3, max_size=3), data=st.data())
 def test_room_is_kept(sizes: list[list[int]], data: st.DataObject) -> None:
     """Requests come and are answered in any order: nobody takes too much, and all get through."""
-    room, waiting = Room(100), set[int]()
-    shares = [Share(room, 80, lambda number=number: waiting.discard(number)) for number in range(3)]  # type: ignore[misc]
+    budget, waiting = MemoryBudget(100), set[int]()
+    shares = [Share(budget, 80, lambda number=number: waiting.discard(number)) for number in range(3)]  # type: ignore[misc]
     begun: list[list[int]] = [[], [], []]
     while any(sizes) or any(begun):
         comes = [number for number in range(3) if sizes[number] and number not in waiting]
@@ -402,7 +402,7 @@ def test_room_is_kept(sizes: list[list[int]], data: st.DataObject) -> None:
         else:
             number = data.draw(st.sampled_from(goes))
             shares[number].give_back(begun[number].pop())
-        assert room.held == sum(map(sum, begun)) == sum(share.held for share in shares)
+        assert budget.held == sum(map(sum, begun)) == sum(share.held for share in shares)
         assert all(share.held <= 80 or len(mine) == 1 for share, mine in zip(shares, begun, strict=True))
     assert not waiting
 
@@ -466,7 +466,7 @@ async def test_three_hundred_at_once() -> None:
     ):
         harming, most = asyncio.create_task(harm_all(server)), 0
         while not harming.done():
-            most = max(most, server.room.backlog)
+            most = max(most, server.budget.backlog)
             await asyncio.sleep(0)
         await harming
         await until(lambda: server.connections == 1)

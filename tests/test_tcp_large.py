@@ -48,7 +48,7 @@ async def gated() -> AsyncIterator[tuple[Running, Gate]]:
             await kv.set_updater("add")
             await kv.init(KEYS, [np.zeros(1, np.uint8)] * len(KEYS))
         gate = Gate()
-        server.room.aside = gate  # type: ignore[assignment]
+        server.budget.aside = gate  # type: ignore[assignment]
         yield server, gate
 
 
@@ -142,7 +142,7 @@ async def test_a_client_may_go_for_good_meanwhile() -> None:
                 await client.send(push(1))
                 await until(lambda: gate.work)
             await until(lambda: not server.connections)
-            assert server.room.held > 0
+            assert server.budget.held > 0
             if steps == 2:
                 gate.open()
                 await until(lambda: gate.work)
@@ -151,7 +151,7 @@ async def test_a_client_may_go_for_good_meanwhile() -> None:
             while left.busy:
                 gate.open()
                 await asyncio.sleep(0.001)
-            assert server.room.held == 0
+            assert server.budget.held == 0
 
 
 async def test_a_server_that_stops_waits_for_it() -> None:

@@ -16,7 +16,7 @@ from tcp_proxy import CALM, Fate, Proxy, fates
 import akv
 from akv.errors import KeyExists
 from akv_tcp import wire as w
-from akv_tcp.room import Share
+from akv_tcp.memory_budget import Share
 from akv_tcp.session import Session
 from akv_tcp.slots import SLOTS, Slots, is_later, slot_of
 

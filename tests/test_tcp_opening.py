@@ -11,9 +11,9 @@ import pytest
 from tcp_cases import PATIENCE, Running, serving, until
 
 import akv
-from akv_tcp import contact, farewell
+from akv_tcp import channel, farewell
 from akv_tcp import wire as w
-from akv_tcp.contact import Contact
+from akv_tcp.channel import Channel
 from akv_tcp.peer import Peer
 from akv_tcp.session import Session
 
@@ -32,13 +32,13 @@ def calls_when_admitted(server: Running, monkeypatch: pytest.MonkeyPatch, call: 
 
 def calls_when_welcomed(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
     """Have `call` called when the client has been let in, and `connect` has not returned."""
-    welcomed = Contact._welcomed
+    welcomed = Channel._welcomed
 
-    def noted(self: Contact, *arguments: Any) -> None:
+    def noted(self: Channel, *arguments: Any) -> None:
         welcomed(self, *arguments)
         call()
 
-    monkeypatch.setattr(Contact, "_welcomed", noted)
+    monkeypatch.setattr(Channel, "_welcomed", noted)
 
 
 async def goes_on(server: Running) -> None:
@@ -71,7 +71,7 @@ async def _opened(url: str) -> akv.KVStore:
 
 async def test_a_server_that_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as server:
-        monkeypatch.setattr(contact, "ATTEMPT", 0.05)
+        monkeypatch.setattr(channel, "ATTEMPT", 0.05)
         slow: list[Any] = []
 
         async def welcome_late(peer: Any, hello: w.Hello) -> None:
@@ -86,14 +86,14 @@ async def test_a_server_that_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> Non
             with pytest.raises(akv.BackendUnavailable, match="does not answer"):
                 await akv.connect(f"{server.url}/job?workers=1")
             await asyncio.gather(*slow)
-        monkeypatch.setattr(contact, "ATTEMPT", PATIENCE)
+        monkeypatch.setattr(channel, "ATTEMPT", PATIENCE)
         await goes_on(server)
 
 
 async def test_a_server_that_says_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(farewell, "_MOST", 0.05)
     connected = asyncio.Event()
-    monkeypatch.setattr(Contact, "connected", lambda self, connection: connected.set())
+    monkeypatch.setattr(Channel, "connected", lambda self, connection: connected.set())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         task = asyncio.ensure_future(_opened(f"tcp://127.0.0.1:{silent.getsockname()[1]}/job"))
         await connected.wait()

@@ -14,7 +14,7 @@ from akv.engine import Engine
 from akv.values.keys import Key
 from akv_tcp import wire as w
 from akv_tcp.hosting import host
-from akv_tcp.room import Share
+from akv_tcp.memory_budget import Share
 from akv_tcp.session import Session
 
 LARGE = 64 << 20

@@ -71,7 +71,7 @@ async def test_blocking_calls_go_on() -> None:
         kv.set_updater("add")
         assert kv._portal is not None
         for version in range(2, 6):
-            connection = kv._engine.backend._contact.connection  # type: ignore[attr-defined]
+            connection = kv._engine.backend._channel.connection  # type: ignore[attr-defined]
             kv._portal._loop.call_soon_threadsafe(connection.abort)
             assert kv.push("w", ONES) == version
         assert (kv.pull("w") == 5).all()
@@ -95,15 +95,15 @@ async def test_a_connection_that_always_breaks_is_given_up() -> None:
 @pytest.mark.parametrize("begun", [False, True])
 async def test_where_an_answer_had_begun_to_come_the_pauses_begin_anew(begun: bool) -> None:
     async with serving() as server, akv.connect(f"{server.url}/job") as kv:
-        contact = kv.engine.backend._contact  # type: ignore[attr-defined]
-        connection = contact.connection
-        contact._pause, contact._broke = 0.01, asyncio.get_running_loop().time()  # it broke a moment ago, too
+        channel = kv.engine.backend._channel  # type: ignore[attr-defined]
+        connection = channel.connection
+        channel._pause, channel._broke = 0.01, asyncio.get_running_loop().time()  # it broke a moment ago, too
         if begun:
             stream = beginning_of_an_answer()
             connection.get_buffer(-1)[: len(stream)] = stream
             connection.buffer_updated(len(stream))
-        contact.lost(connection, None)
-        assert contact._pause == (0.0 if begun else 0.01)
+        channel.lost(connection, None)
+        assert channel._pause == (0.0 if begun else 0.01)
         connection.abort()
         await kv.init("w", ONES)
 
@@ -285,26 +285,26 @@ async def test_a_silent_client_is_cut_off_and_may_come_back() -> None:
         started = time.monotonic()
         await until(lambda: server.connections == 0)
         assert 0.2 < time.monotonic() - started < PATIENCE / 2
-        assert [session.mouth for session in server.sessions] == [None]
+        assert [session.responder for session in server.sessions] == [None]
         async with Stranger(server) as again:
             assert (await again.greet(resume=True)).resumed
 
 
 async def test_heartbeats_keep_an_idle_connection() -> None:
     async with serving(QUICK) as server, akv.connect(f"{server.url}/job") as kv:
-        connection = kv.engine.backend._contact.connection  # type: ignore[attr-defined]
+        connection = kv.engine.backend._channel.connection  # type: ignore[attr-defined]
         await asyncio.sleep(0.5)
-        assert kv.engine.backend._contact.connection is connection  # type: ignore[attr-defined]
+        assert kv.engine.backend._channel.connection is connection  # type: ignore[attr-defined]
         assert server.connections == 1
 
 
 async def test_a_client_whose_loop_stood_still_does_not_blame_the_server() -> None:
     with process(_QUICK_SERVER.replace("heartbeat=0.2", "heartbeat=0.4")) as (url, _):
         async with akv.connect(f"{url}/job") as kv:
-            connection = kv.engine.backend._contact.connection  # type: ignore[attr-defined]
+            connection = kv.engine.backend._channel.connection  # type: ignore[attr-defined]
             time.sleep(0.9)  # noqa: ASYNC251 - that is the point; the server waits for 1.2 s
             await asyncio.sleep(0.05)
-            assert kv.engine.backend._contact.connection is connection  # type: ignore[attr-defined]
+            assert kv.engine.backend._channel.connection is connection  # type: ignore[attr-defined]
 
 
 @asynccontextmanager

@@ -511,7 +511,7 @@ async def test_what_waits_for_others_keeps_nobody_from_sending() -> None:
                 assert {*await asyncio.gather(*[second.push(key, ones) for key in reversed(keys)])}
             for value in await asyncio.gather(*calls):
                 assert (value == 2).all()
-        await until(lambda: server.room.held == 0)
+        await until(lambda: server.budget.held == 0)
 
 
 # -- strangers ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from wire_cases import End, dense, messages_of, pair, pattern, plain, rows_of, s
 from akv.errors import InvalidArgument
 from akv_tcp import wire as w
 from akv_tcp.wire.head import HEAD_SIZE
-from akv_tcp.wire.inlet import RECEIVE
+from akv_tcp.wire.receive_buffer import RECEIVE
 from akv_tcp.wire.row import Row
 from akv_tcp.wire.table import TABLE
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from akv.backend.compressed import CompressionStorage
-from akv.backend.crew import Crew, Slices
 from akv.backend.saved import CheckpointStorage
 from akv.backend.storage import Pass, RowStorage, SnapshotStorage, Storage, TableStorage, Transaction, Where, run_all
+from akv.backend.thread_pool import Slices, ThreadPool
 from akv.operations.base import Operation
 from akv.scheduler import Budget
 from akv.values.keys import Key
@@ -48,8 +48,8 @@ class LocalBackend:
             "watch": True,
             "collective": False,
         }
-        self._crew = Crew(f"akv-{kind}")
-        self.budget = Budget(self._crew.size, 256 << 20, max_queued)
+        self._pool = ThreadPool(f"akv-{kind}")
+        self.budget = Budget(self._pool.size, 256 << 20, max_queued)
 
     @property
     def calls_out(self) -> bool:
@@ -67,13 +67,13 @@ class LocalBackend:
             op.error = error
 
     def start(self, op: Operation, done: Callable[[Operation], None]) -> None:
-        self._crew.submit(lambda: self._run_in_crew(op, done))
+        self._pool.submit(lambda: self._run_in_pool(op, done))
 
     async def open(self) -> None:
         """Nothing to connect to."""
 
     def cancel(self, op: Operation) -> None:
-        """The crew looks at `op.cancelled` between slices."""
+        """The pool looks at `op.cancelled` between slices."""
 
     def has_reached(self, op: Operation) -> bool:
         return all(self.storage.version(key) >= op.min_version for key in op.awaited)
@@ -84,7 +84,7 @@ class LocalBackend:
     def close(self) -> None:
         self.storage.close()
 
-    def _run_in_crew(self, op: Operation, done: Callable[[Operation], None]) -> None:
+    def _run_in_pool(self, op: Operation, done: Callable[[Operation], None]) -> None:
         step: Operation | None = op
         try:
             if len(op.keys) > WHOLE_KEYS and self.size(op) <= INLINE_NBYTES:
@@ -114,7 +114,7 @@ class LocalBackend:
     def _share(self, op: Operation, transaction: Transaction, run: Pass, stoppable: bool) -> bool:
         slices = Slices(run, _cut(transaction), lambda: stoppable and op.cancelled is not None)
         if transaction.nbytes >= SHARED_NBYTES:
-            self._crew.submit(slices.work, self._crew.size - 1)
+            self._pool.submit(slices.work, self._pool.size - 1)
         slices.work()
         return slices.join()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final, TypeAlias
 
-from akv.backend.crew import Crew
+from akv.backend.thread_pool import ThreadPool
 
 __all__ = ["Action", "Agenda"]
 
@@ -23,7 +23,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self._here = _Here()
-        self._aside = Crew("akv-job", 1)
+        self._aside = ThreadPool("akv-job", 1)
 
     def run(self, actions: Sequence[Action]) -> None:
         """Do this, and what it leads to; from within an action: after what is to be done already."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from akv.backend.crew import Crew
 from akv.backend.local import LocalBackend
 from akv.backend.storage import Transaction, run_all
+from akv.backend.thread_pool import ThreadPool
 from akv.operations import Delete, Describe, Operation
 from akv.scheduler import Budget
 from akv_cupy.lane import Lane
@@ -38,7 +38,7 @@ class DeviceBackend(LocalBackend):
     def __init__(self, kind: str, storage: DeviceStorage, max_queued: int = 1 << 16) -> None:
         super().__init__(kind, storage, max_queued)
         self.budget = Budget(_STARTED, _STARTED_NBYTES, max_queued)
-        self._crew = Crew(f"akv-{kind}", _STARTED)
+        self._pool = ThreadPool(f"akv-{kind}", _STARTED)
 
     def size(self, op: Operation) -> int:
         nbytes = super().size(op)
@@ -49,7 +49,7 @@ class DeviceBackend(LocalBackend):
             value.adopted = self.storage.rig.machine.adopt(value)
 
     def start(self, op: Operation, done: Done) -> None:
-        self._crew.submit(lambda: _Work(self, op, op, done).issue())
+        self._pool.submit(lambda: _Work(self, op, op, done).issue())
 
     def lane(self, op: Operation, stop: Callable[[], None]) -> Lane:
         """What an operation puts its work on."""
@@ -57,11 +57,11 @@ class DeviceBackend(LocalBackend):
 
     def again(self, work: _Work) -> None:
         """Have a thread issue it."""
-        self._crew.submit(work.issue)
+        self._pool.submit(work.issue)
 
     def end_aside(self, work: _Work, error: BaseException | None) -> None:
         """Have a thread end it."""
-        self._crew.submit(lambda: work.end(error))
+        self._pool.submit(lambda: work.end(error))
 
 
 class _Work:

@@ -20,7 +20,7 @@ Done = Callable[[BaseException | None], None]
 
 # A look takes about half a microsecond; a kernel on little memory is over after some ten of them.
 _LOOKS = 16
-# As for the threads of a Crew.
+# As for the threads of a ThreadPool.
 _IDLE_SECONDS = 1.0
 
 

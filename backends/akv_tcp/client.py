@@ -16,9 +16,9 @@ from akv.values.keys import Key
 
 from . import wire as w
 from .agreed import rules
-from .contact import VERSION, Contact
-from .desk import Desk
-from .errands import Errands
+from .background import BackgroundTasks
+from .calls import Calls
+from .channel import VERSION, Channel
 from .slots import SLOTS
 
 __all__ = ["TcpBackend"]
@@ -65,7 +65,7 @@ class TcpBackend:
         self._patience: float = options["reconnect"]
         self._timeout: float | None = options["timeout"]
         self._client = secrets.token_bytes(16)
-        self._errands = Errands(self)
+        self._background = BackgroundTasks(self)
         self._arrived: dict[Operation, AkvError | None] = {}
 
     # -- what the engine asks ---------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class TcpBackend:
 
     def version(self, key: Key) -> int | None:
         """Only the server knows; somebody who waits for the key may have been told."""
-        return self._desk.version(key)
+        return self._calls.version(key)
 
     def report(self, moved: Report) -> None:
         """Whom to tell that versions have come."""
@@ -88,18 +88,18 @@ class TcpBackend:
 
     def look_out(self, op: Operation) -> None:
         """Have the server tell when the keys that `op` awaits have its `min_version`; from any thread."""
-        self._soon(self._desk.look_out, op)
+        self._soon(self._calls.look_out, op)
 
     def look_away(self, op: Operation) -> None:
         """Nobody waits for that any more; from any thread."""
-        self._soon(self._desk.look_away, op)
+        self._soon(self._calls.look_away, op)
 
     def status(self) -> str:
         """The server, and how it is."""
-        contact = self._contact
-        if contact.connection is None:
-            return f"{contact.where} is not connected"
-        return f"{contact.where} was last heard {contact.silence:.1f} s ago"
+        channel = self._channel
+        if channel.connection is None:
+            return f"{channel.where} is not connected"
+        return f"{channel.where} was last heard {channel.silence:.1f} s ago"
 
     def run(self, op: Operation) -> None:
         """Only a wait for a version ends here, when that has come: all else is for the server."""
@@ -110,11 +110,11 @@ class TcpBackend:
     def start(self, op: Operation, done: Done) -> None:
         """Send a request for `op`; from any thread."""
         if op.fence and isinstance(op, (Save, Load)):
-            self._errands.begin(op, done, self._loop)
+            self._background.begin(op, done, self._loop)
         elif asyncio._get_running_loop() is self._loop:
-            self._desk.ask(op, done)
+            self._calls.ask(op, done)
         else:
-            self._soon(self._desk.ask, op, done)
+            self._soon(self._calls.ask, op, done)
 
     def cancel(self, op: Operation) -> None:
         """Let go of `op`'s memory, and have the server stop; from any thread."""
@@ -122,7 +122,7 @@ class TcpBackend:
 
     def close(self) -> None:
         """Say good-bye; from any thread."""
-        self._on_loop(self._desk.leave)
+        self._on_loop(self._calls.leave)
 
     def lose(self) -> None:
         """Fall silent, as a killed process would, for the server to notice; from any thread."""
@@ -136,9 +136,9 @@ class TcpBackend:
             BackendUnavailable: nobody answers there. AuthError, ProtocolError, ...: the server refuses.
         """
         self._loop = asyncio.get_running_loop()
-        self._desk = Desk(lambda desk: Contact(self._address, self._hello, self._patience, desk), self._arrive)
-        self._contact = self._desk.contact
-        welcome = await self._contact.open(self._timeout)
+        self._calls = Calls(lambda calls: Channel(self._address, self._hello, self._patience, calls), self._arrive)
+        self._channel = self._calls.channel
+        welcome = await self._channel.open(self._timeout)
         self.rank = -1 if welcome.rank is None else welcome.rank
         self.num_workers = welcome.num_workers
         self._is_waited_for = welcome.settled.workers is not None and welcome.rank is not None
@@ -147,22 +147,22 @@ class TcpBackend:
         """Wait until the connection is closed, for a second at most if the server does not play along."""
         try:
             async with asyncio.timeout(_PARTING):
-                await self._contact.wait_closed()
+                await self._channel.wait_closed()
         except TimeoutError:
             self._drop()
-            await self._contact.wait_closed()
+            await self._channel.wait_closed()
 
     def _drop(self) -> None:
-        self._desk.lost(StoreClosed("the handle was closed"))
-        self._contact.abort()
+        self._calls.lost(StoreClosed("the handle was closed"))
+        self._channel.abort()
 
     def tell(self, message: w.Message) -> None:
         """Send a message that has no answer, if there is a connection; from any thread."""
-        self._on_loop(self._desk.say, message)
+        self._on_loop(self._calls.say, message)
 
     def _cancel(self, op: Operation) -> None:
-        if not self._desk.cancel(op):
-            self._errands.cancel(op)
+        if not self._calls.cancel(op):
+            self._background.cancel(op)
 
     def _arrive(self, op: Operation, error: AkvError | None) -> None:
         """The versions that `op` waits for are there, or will not come."""

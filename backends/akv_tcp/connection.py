@@ -59,8 +59,8 @@ class Connection(asyncio.BufferedProtocol):
         self, side: w.Side, owner: Owner, landing: w.Landing, reserve: w.Reserve, limits: w.Limits | None = None
     ) -> None:
         self.link = w.Link(side)
-        self.decoder = w.Decoder(self.link, landing, reserve, limits, briefs=True)
-        self._inlet, self._arrivals = self.decoder.inlet, self.decoder.arrivals
+        self.decoder = w.Decoder(self.link, landing, reserve, limits, small=True)
+        self._received, self._arrivals = self.decoder.received, self.decoder.arrivals
         self.sender = w.Sender(self.link)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
         return lent
 
     def post(self, frame: bytes, request: int, priority: int) -> bool:
-        """Send a message that a Stencil has made, with the others of this turn; False: it has to queue with others."""
+        """Send a message that a FrameTemplate has made, with the others of this turn; False: it has to queue."""
         if self._full or self.sender.backlog:
             self.sender.put_frame(frame, request, priority)
             self.wake()
@@ -192,14 +192,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Memory for the next bytes."""
-        return self._inlet.offer()
+        return self._received.offer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
         self.heard = self._loop.time()
         self.count += nbytes
         # Most of what comes of a tensor is no event. Who holds the connection has to be heeded all the same.
-        if self._inlet.filled(nbytes) or self._holds:
+        if self._received.filled(nbytes) or self._holds:
             self.take_events()
 
     def take_events(self) -> None:

@@ -7,41 +7,41 @@ from akv.checkpoint import Reader, open_checkpoint
 
 from . import wire as w
 from .exchange import Exchange
-from .saving import PIECE, Errand
+from .saving import PIECE, Requester
 
 __all__ = ["load"]
 
 
-def load(errand: Errand, op: ops.Load) -> None:
+def load(task: Requester, op: ops.Load) -> None:
     """Load a checkpoint.
 
     Raises:
         AkvError: nothing has changed on the server.
     """
-    stream = errand.stream
+    stream = task.stream
     with open_checkpoint(op.verb, op.path, op.values, op.step) as reader:
         parcel = _parcel(stream, 0, memoryview(reader.contents.encode()))
-        errand.ask(lambda number: w.Announce(number, 0, None, *parcel)).wait()
+        task.ask(lambda number: w.Announce(number, 0, None, *parcel)).wait()
         op.expect(reader.nbytes)
-        _send(errand, reader)
-    errand.ask(lambda number: w.Restore(number, 0, None, stream)).wait()
+        _send(task, reader)
+    task.ask(lambda number: w.Restore(number, 0, None, stream)).wait()
 
 
-def _send(errand: Errand, reader: Reader) -> None:
+def _send(task: Requester, reader: Reader) -> None:
     offset = 0
     sent: Exchange | None = None
     for piece in reader.read_pieces(PIECE):
         if sent is not None:
             sent.wait()
-        sent = _stage(errand, offset, piece)  # while this one is sent, the next one is read
+        sent = _stage(task, offset, piece)  # while this one is sent, the next one is read
         offset += len(piece)
     if sent is not None:
         sent.wait()
 
 
-def _stage(errand: Errand, offset: int, piece: memoryview) -> Exchange:
-    parcel = _parcel(errand.stream, offset, piece)
-    return errand.ask(lambda number: w.Stage(number, 0, None, *parcel))
+def _stage(task: Requester, offset: int, piece: memoryview) -> Exchange:
+    parcel = _parcel(task.stream, offset, piece)
+    return task.ask(lambda number: w.Stage(number, 0, None, *parcel))
 
 
 def _parcel(stream: int, offset: int, data: memoryview) -> tuple[tuple[w.Entry, ...], tuple[w.Payload, ...]]:

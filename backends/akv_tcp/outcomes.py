@@ -13,7 +13,7 @@ from akv.values.forms import Value
 from . import wire as w
 from .lists import joined
 from .payloads import bare, pack
-from .requests import refusal
+from .server_requests import refusal
 
 __all__ = ["answer"]
 

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from akv.backend.compressed import check_packable
-from akv.backend.crew import Crew
+from akv.backend.thread_pool import ThreadPool
 from akv.compression import Compression, Scheme
 from akv.errors import DTypeMismatch, NonFinite, ProtocolError
 from akv.optim import sum_into
@@ -41,7 +41,7 @@ class Quantiser:
     def __init__(self) -> None:
         self._scheme: Scheme | None = None
         self._prepared: set[DType] = set()
-        self.crew = Crew("akv-tcp")
+        self.pool = ThreadPool("akv-tcp")
         self._residuals: dict[Key, np.ndarray] = {}
         # One of each size: fresh memory of 64 MiB costs 10 ms, and to give it back costs some, too.
         self._spare: dict[int, np.ndarray] = {}
@@ -54,7 +54,7 @@ class Quantiser:
     @scheme.setter
     def scheme(self, scheme: Scheme) -> None:
         self._scheme = scheme
-        self.crew.submit(partial(self.prepare, np.dtype(np.float32)))
+        self.pool.submit(partial(self.prepare, np.dtype(np.float32)))
 
     def prepare(self, dtype: DType) -> None:
         """In a thread: compile what packing values of this dtype needs, which takes a second where it is not cached."""
@@ -208,7 +208,7 @@ class Packing:
         if small and all(self._quantiser.is_prepared(parcel.residual.dtype) for parcel in self._parcels):
             self._work(lambda call: call())
         else:
-            self._quantiser.crew.submit(lambda: self._work(self._post))
+            self._quantiser.pool.submit(lambda: self._work(self._post))
 
     def release(self, then: Callable[[], None]) -> bool:
         """Whether nothing is read or written any more; else that will be so soon, and then `then` is called."""

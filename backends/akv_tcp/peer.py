@@ -9,15 +9,15 @@ from akv.errors import AkvError, BackendUnavailable, ProtocolError
 
 from . import wire as w
 from .connection import Connection
+from .keepalive import KeepAlive
+from .memory_budget import MemoryBudget, Share
 from .payloads import staging
-from .progress import Progress
-from .pulse import Pulse
-from .room import Room, Share
 from .session import Session
+from .stall import StallDetector
 from .terms import Terms
 from .work import charge_of
 
-__all__ = ["Peer", "Reception"]
+__all__ = ["Acceptor", "Peer"]
 
 # Bytes of answers on their way to one client that nobody counts.
 _FREE = 64 * 1024
@@ -25,11 +25,11 @@ _FREE = 64 * 1024
 _CROWD = 2048
 
 
-class Reception(Protocol):
+class Acceptor(Protocol):
     """Where clients are taken in."""
 
     terms: Terms
-    room: Room
+    budget: MemoryBudget
 
     def join(self, peer: Peer) -> bool:
         """Count a connection in; False: there are too many."""
@@ -53,39 +53,39 @@ class Reception(Protocol):
 
 
 class Peer:
-    """See connection.Owner and session.Mouth.
+    """See connection.Owner and session.Responder.
 
     States: a stranger until HELLO, for a bounded time; then with a session, until another connection displaces this
     one, the client leaves, or the connection ends.
     """
 
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
-        self._terms = terms = reception.terms
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._terms = terms = acceptor.terms
         limits = w.Limits(entries=1 << 16, message=terms.held, window=terms.window)
         self.connection = Connection(w.Side.SERVER, self, _landing, self._reserve, limits)
         self.connection.sender.limits = w.Limits(entries=w.MOST_ENTRIES)
         self._loop = asyncio.get_running_loop()
-        self._share = Share(reception.room, terms.window, self._wake)
+        self._share = Share(acceptor.budget, terms.window, self._wake)
         self._session: Session | None = None
         self._greeting = self._loop.call_later(terms.greeting, self.connection.abort)
-        self._pulse: Pulse | None = None
+        self._keepalive: KeepAlive | None = None
         self._resumed = False
         self._slowed = False  # it has to take its answers first
-        self._backlog = 0  # bytes of answers that are not out, as far as the room knows
-        self._sending, self._taking = Progress(), Progress()
+        self._backlog = 0  # bytes of answers that are not out, as far as the budget knows
+        self._sending, self._taking = StallDetector(), StallDetector()
 
     # -- what comes -------------------------------------------------------------------------------------------
 
     def connected(self, connection: Connection) -> None:
         """A stranger."""
-        if not self._reception.join(self):
+        if not self._acceptor.join(self):
             connection.say_goodbye(BackendUnavailable("the server has all the connections that it takes; try later"))
 
     def received(self, connection: Connection, event: w.Event) -> None:
         """A message, or what the decoder has to say."""
-        if type(event) is w.Brief:
-            self._take_brief(event)
+        if type(event) is w.SmallMessage:
+            self._take_small(event)
             return
         match event:
             case w.Request():
@@ -93,8 +93,8 @@ class Peer:
             case w.Part():
                 return
             case w.Heartbeat():
-                if self._pulse is not None:
-                    self._pulse.heard(event)
+                if self._keepalive is not None:
+                    self._keepalive.heard(event)
             case w.Aborted(_, reserved):
                 self._share.give_back(reserved)
             case w.Refused(request, error, reserved):
@@ -114,24 +114,24 @@ class Peer:
                 raise ProtocolError(f"{type(event).__name__} does not belong here")
 
     def _greet(self, hello: w.Hello) -> None:
-        self._session = session = self._reception.admit(hello)
-        if session.mouth is not None:
-            session.mouth.displace()
-        session.mouth = self
+        self._session = session = self._acceptor.admit(hello)
+        if session.responder is not None:
+            session.responder.displace()
+        session.responder = self
         if session.preparing:
             self.hold()
         self._resumed = hello.resume
         self._greeting.cancel()
-        welcome = self._reception.welcome(session, hello)
+        welcome = self._acceptor.welcome(session, hello)
         self.connection.send(welcome, w.URGENT)
-        self._pulse = Pulse(self.connection, welcome.heartbeat)
+        self._keepalive = KeepAlive(self.connection, welcome.heartbeat)
 
-    def _take_brief(self, brief: w.Brief) -> None:
+    def _take_small(self, small: w.SmallMessage) -> None:
         session = self._session
-        answer = None if session is None else session.answer(brief)
+        answer = None if session is None else session.answer(small)
         if answer is None:
             self.connection.decoder.put_back()  # the long way, on which it takes from the budget
-        elif not self.connection.post(answer, brief.request, brief.fields[0]):
+        elif not self.connection.post(answer, small.request, small.fields[0]):
             self._slow_down()
 
     def _take(self, request: w.Request) -> None:
@@ -141,7 +141,7 @@ class Peer:
             raise ProtocolError("a request came after the client had left")
         if isinstance(request, w.Bye):
             self._session = None
-            self._reception.forget(session)
+            self._acceptor.forget(session)
             self.connection.send(w.Result(request.request))
         else:
             session.take(request, self._share)
@@ -204,7 +204,7 @@ class Peer:
     def _note_backlog(self) -> None:
         owed = 0 if self._session is None else self._session.owed
         backlog = self.connection.sender.backlog + owed
-        self._reception.room.backlog += backlog - self._backlog
+        self._acceptor.budget.backlog += backlog - self._backlog
         self._backlog = backlog
 
     def _slow_down(self) -> None:
@@ -220,7 +220,7 @@ class Peer:
         """Whether there is more than this share of what a client may leave untaken before it asks more."""
         if self.connection.sender.queued + self._crowd > _CROWD * share:
             return True
-        return self._backlog > self._reception.room.backlog_of_one(self._terms.outbox) * share
+        return self._backlog > self._acceptor.budget.backlog_of_one(self._terms.outbox) * share
 
     @property
     def _crowd(self) -> int:
@@ -232,17 +232,17 @@ class Peer:
     def lost(self, connection: Connection, error: AkvError | OSError | None) -> None:
         """The connection has ended."""
         self._greeting.cancel()
-        if self._pulse is not None:
-            self._pulse.stop()
+        if self._keepalive is not None:
+            self._keepalive.stop()
         self._share.give_back(connection.decoder.reserved)
         self._share.leave()
         if self._session is not None:
-            self._session.mouth = None
+            self._session.responder = None
             self._session.away_since = self._loop.time()
             self._session.last_heard = connection.heard
             self._session = None
         self._note_backlog()
-        self._reception.leave(self)
+        self._acceptor.leave(self)
 
     def check(self, now: float) -> None:
         """Cut off a client that stands still; called every now and then.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import wire as w
-from .questions import REPEATABLE
+from .client_requests import REPEATABLE
 
 __all__ = ["Record", "once_more"]
 

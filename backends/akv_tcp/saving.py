@@ -13,14 +13,14 @@ from akv.errors import ProtocolError
 from . import wire as w
 from .exchange import Exchange
 
-__all__ = ["PIECE", "Errand", "save"]
+__all__ = ["PIECE", "Requester", "save"]
 
 # Two of them are in memory at a time: one is written while the next one comes. At 8 MiB a round trip of 1 ms costs a
 # link of 10 Gbit/s an eighth.
 PIECE = 8 << 20
 
 
-class Errand(Protocol):
+class Requester(Protocol):
     """Who sends requests for a thread. `stream`: the number that they name, see wire.transfers."""
 
     stream: int
@@ -30,28 +30,28 @@ class Errand(Protocol):
         ...
 
 
-def save(errand: Errand, op: ops.Save) -> None:
+def save(task: Requester, op: ops.Save) -> None:
     """Write a checkpoint.
 
     Raises:
         AkvError: the checkpoint that was there is there still.
     """
     with open_writer(op.verb, op.path, op.values, op.step) as writer:
-        stream, values = errand.stream, op.values
-        text = errand.ask(lambda number: w.Capture(number, 0, None, stream, values)).wait_for_bytes()
+        stream, values = task.stream, op.values
+        text = task.ask(lambda number: w.Capture(number, 0, None, stream, values)).wait_for_bytes()
         contents = Contents.decode(bytes(text))
         if contents.values is not values:
             raise ProtocolError(f"{op}: the server gives other contents than were asked for")
         _, nbytes = contents.tensors()
         op.expect(nbytes)
-        writer.commit(contents.updater, [writer.write_arrays(contents.records, _Inflow(errand, nbytes).read)])
+        writer.commit(contents.updater, [writer.write_arrays(contents.records, _Inflow(task, nbytes).read)])
 
 
 class _Inflow:
     """The bytes of all arrays, in their order."""
 
-    def __init__(self, errand: Errand, nbytes: int) -> None:
-        self._errand, self._nbytes = errand, nbytes
+    def __init__(self, task: Requester, nbytes: int) -> None:
+        self._task, self._nbytes = task, nbytes
         self._came = 0
         self._left = memoryview(b"")
         self._coming = self._ask()
@@ -78,5 +78,5 @@ class _Inflow:
     def _ask(self) -> Exchange | None:
         if self._came == self._nbytes:
             return None
-        stream, offset = self._errand.stream, self._came
-        return self._errand.ask(lambda number: w.Fetch(number, 0, None, stream, offset, PIECE))
+        stream, offset = self._task.stream, self._came
+        return self._task.ask(lambda number: w.Fetch(number, 0, None, stream, offset, PIECE))

@@ -14,10 +14,10 @@ from akv.job.worker import Worker
 
 from . import wire as w
 from .agreed import rules
-from .contact import VERSION
+from .channel import VERSION
 from .jobs import Jobs, MakeEngine, MakeRounds
+from .memory_budget import MemoryBudget
 from .peer import Peer
-from .room import Room
 from .session import Session
 from .terms import Terms
 
@@ -25,7 +25,7 @@ __all__ = ["Server"]
 
 
 class Server:
-    """Accepts connections and serves jobs. See peer.Reception.
+    """Accepts connections and serves jobs. See peer.Acceptor.
 
     Args:
         make_engine: called with a job's name when its first client comes; what it returns stays until the server ends.
@@ -39,7 +39,7 @@ class Server:
         self, make_engine: MakeEngine, terms: Terms | None = None, make_rounds: MakeRounds | None = None
     ) -> None:
         self.terms = terms or Terms()
-        self.room = Room(self.terms.held)
+        self.budget = MemoryBudget(self.terms.held)
         self.jobs = Jobs(make_engine, make_rounds or _no_rounds, self.terms)
         self._sessions: dict[tuple[str, bytes], Session] = {}
         self._peers: dict[Peer, None] = {}
@@ -160,7 +160,7 @@ class Server:
             self.jobs.part(session.place[0], session.engine, left=left)
 
     def _forget_oldest(self) -> None:
-        away = [session for session in self._sessions.values() if session.mouth is None]
+        away = [session for session in self._sessions.values() if session.responder is None]
         if not away:
             raise BackendUnavailable("the server has all the sessions that it takes; try later")
         self.forget(min(away, key=lambda session: session.away_since), left=False)
@@ -178,7 +178,7 @@ class Server:
         for peer in list(self._peers):
             peer.check(self._awake)
         for session in list(self._sessions.values()):
-            if session.mouth is None and now - session.away_since > self._lease(session):
+            if session.responder is None and now - session.away_since > self._lease(session):
                 self.forget(session, left=False)
         self._sweeping = self._loop.call_later(self.terms.heartbeat / 2, self._sweep)
 

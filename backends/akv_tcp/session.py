@@ -12,19 +12,19 @@ from akv.errors import AkvError, InvalidArgument, ProtocolError
 from akv.operations import Operation
 
 from . import wire as w
-from .brief import brief_answer, brief_operation
-from .questions import REPEATABLE
+from .client_requests import REPEATABLE
+from .memory_budget import Share
 from .records import Record
-from .requests import bound, operation, refusal
-from .room import Share
+from .server_requests import bound, operation, refusal
 from .slots import HALF, SLOTS, is_later, slot_of
+from .small import small_answer, small_operation
 from .transfers import TRANSFERS, Transfers
 from .work import Work, charge_of
 
-__all__ = ["Mouth", "Session"]
+__all__ = ["Responder", "Session"]
 
 
-class Mouth(Protocol):
+class Responder(Protocol):
     """The connection on which a client is answered."""
 
     @property
@@ -57,7 +57,7 @@ class Session:
     """One client's requests on one store.
 
     Attributes:
-        mouth: where answers go now; None while the client is away.
+        responder: where answers go now; None while the client is away.
         away_since: the loop's time at which it went.
         last_heard: when it was heard of before that.
         crowd: how many requests are being carried out, without those that wait for versions.
@@ -73,7 +73,7 @@ class Session:
         self.place = (job, client)
         self.engine = engine
         self.line = engine.open_line()
-        self.mouth: Mouth | None = None
+        self.responder: Responder | None = None
         self.loop = asyncio.get_running_loop()
         self.away_since = self.last_heard = self.loop.time()
         self.owed = self.crowd = 0
@@ -111,20 +111,20 @@ class Session:
             share.give_back(cost)
             self._say(request, record.answer if record.number == number else refusal(request, _too_old(record)))
 
-    def answer(self, brief: w.Brief) -> bytes | None:
+    def answer(self, small: w.SmallMessage) -> bytes | None:
         """The answer to a request that is new and can be carried out at once; None: nothing has happened, `take` it."""
-        record = self._records.get(brief.request % SLOTS)
-        if record is None or not 0 < brief.request - record.number < HALF:
+        record = self._records.get(small.request % SLOTS)
+        if record is None or not 0 < small.request - record.number < HALF:
             return None  # `is_later`, but where numbers start anew
         if self._refusal is not None or self.reads_only:
             return None
         try:
-            op = None if self._scheme is not None else brief_operation(brief)
+            op = None if self._scheme is not None else small_operation(small)
             # What has failed has changed nothing: on the long way it fails again, and more is said about it.
             if op is None or not self._attempt(op):
                 return None
-            record.renew(brief.request, op.result if op.writes else None)
-            return brief_answer(op, brief.request)
+            record.renew(small.request, op.result if op.writes else None)
+            return small_answer(op, small.request)
         except Exception:  # of any kind, and once more on the long way
             return None
 
@@ -140,8 +140,8 @@ class Session:
             self.engine.cancel(op, AkvError(f"{op} was cancelled"))
         elif self._has_changed_something(number):
             return  # which its answer has to say
-        elif self.mouth is not None and self.mouth.withdraw(number) is w.Withdrawn.UNSENT:
-            self.mouth.say(w.Error(number, w.code_of(AkvError()), "cancelled"), 0)
+        elif self.responder is not None and self.responder.withdraw(number) is w.Withdrawn.UNSENT:
+            self.responder.say(w.Error(number, w.code_of(AkvError()), "cancelled"), 0)
 
     def _has_changed_something(self, number: int) -> bool:
         record = self._records.get(slot_of(number))
@@ -149,12 +149,12 @@ class Session:
 
     def silence(self) -> float:
         """The seconds since the client was last heard of; from any thread."""
-        mouth = self.mouth
-        return self.loop.time() - (self.last_heard if mouth is None else mouth.heard)
+        responder = self.responder
+        return self.loop.time() - (self.last_heard if responder is None else responder.heard)
 
     def attached(self) -> bool:
         """Whether the client has a connection; from any thread."""
-        return self.mouth is not None
+        return self.responder is not None
 
     def held(self, op: Operation) -> None:
         """Other clients are waited for: what this one brought counts no longer as what it may send; from any thread.
@@ -190,8 +190,8 @@ class Session:
         self._work[work.request.request] = work
         if work.large:
             self.preparing = True
-            if self.mouth is not None:
-                self.mouth.hold()
+            if self.responder is not None:
+                self.responder.hold()
             work.aside(work.submit, self._prepared)
         else:
             work.submit()
@@ -203,8 +203,8 @@ class Session:
         self._follow(work)
         if self._refusal is not None:  # since a moment ago
             self.stop(self._refusal)
-        if self.mouth is not None:
-            self.mouth.go_on()
+        if self.responder is not None:
+            self.responder.go_on()
 
     def operation(self, request: w.Request, share: Share) -> Operation:
         """What a request asks for; from any thread, but for those that are about streams.
@@ -217,7 +217,7 @@ class Session:
         if self.reads_only and not isinstance(request, REPEATABLE):
             raise InvalidArgument("a handle with role=reader changes nothing")
         if type(request) in TRANSFERS:
-            op = self.transfers.operation(request, share.depot, self.attached)
+            op = self.transfers.operation(request, share.stream_budget, self.attached)
         else:
             op = operation(request, self.line.number, self.engine.backend, self._scheme)
             bound(request, op, share.most)
@@ -269,12 +269,12 @@ class Session:
         self._say(request, reply)
 
     def _say(self, request: w.Request, message: w.Message | w.Outgoing | None) -> None:
-        if self.mouth is None or message is None:
+        if self.responder is None or message is None:
             return
         try:
-            self.mouth.say(message, request.priority)
+            self.responder.say(message, request.priority)
         except AkvError as error:  # it is larger than a message may be, say
-            self.mouth.say(refusal(request, error), request.priority)
+            self.responder.say(refusal(request, error), request.priority)
 
 
 def _too_old(record: Record) -> ProtocolError:

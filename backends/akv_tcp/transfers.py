@@ -10,9 +10,9 @@ from akv import operations as ops
 from akv.errors import AkvError, AkvTimeout, InvalidArgument, ProtocolError, QueueFull
 
 from . import wire as w
-from .depot import Depot
 from .exports import Cut, Export, ExportStates, FetchPiece
 from .imports import Check, Import, ImportStates, StagePiece, Staging
+from .stream_budget import StreamBudget
 
 __all__ = ["TRANSFERS", "Transfers"]
 
@@ -27,20 +27,20 @@ C_ = TypeVar("C_", Cut, Staging)
 
 
 class Transfers:
-    """See wire.transfers, and depot.Stream. All but the operations is for the server's loop."""
+    """See wire.transfers, and stream_budget.Stream. All but the operations is for the server's loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._stream = 0
         self._content: Cut | Staging | None = None
         # Of the stream that is open, and no longer: a cycle with the session would wait for the garbage collector.
-        self._depot: Depot | None = None
+        self._stream_budget: StreamBudget | None = None
         self._attached: Callable[[], bool] | None = None
         self._used = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._gone = (-1, AkvError())  # the last stream that was let go of, and why; none has that number
 
-    def operation(self, request: w.Request, depot: Depot, attached: Callable[[], bool]) -> ops.Operation:
+    def operation(self, request: w.Request, stream_budget: StreamBudget, attached: Callable[[], bool]) -> ops.Operation:
         """The operation that a request asks for; `attached` says whether the client has a connection.
 
         Raises:
@@ -49,13 +49,13 @@ class Transfers:
         self._used = self._loop.time()
         match request:
             case w.Capture():
-                self._open(request.stream, depot, attached, 0)
+                self._open(request.stream, stream_budget, attached, 0)
                 return Export() if request.values else ExportStates()
             case w.Fetch():
                 return FetchPiece(self._find(request.stream, Cut), request.offset, request.nbytes)
             case w.Announce():
                 stream, _, text = _piece(request)
-                self._open(stream, depot, attached, _UNFOLDED * len(text))
+                self._open(stream, stream_budget, attached, _UNFOLDED * len(text))
                 return Check(text)
             case w.Stage():
                 stream, offset, data = _piece(request)
@@ -105,26 +105,26 @@ class Transfers:
         """Let go of everything."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._depot is not None:
-            self._depot.close(self)
-        self._timer = self._depot = self._content = self._attached = None
+        if self._stream_budget is not None:
+            self._stream_budget.close(self)
+        self._timer = self._stream_budget = self._content = self._attached = None
         self._stream = 0
 
     # -- how it is done ---------------------------------------------------------------------------------------
 
-    def _open(self, stream: int, depot: Depot, attached: Callable[[], bool], nbytes: int) -> None:
+    def _open(self, stream: int, stream_budget: StreamBudget, attached: Callable[[], bool], nbytes: int) -> None:
         if not stream:  # which stands for none
             raise ProtocolError("the streams of a client are numbered from 1 on")
         self.close()
-        depot.open(self)
-        self._depot, self._stream, self._attached = depot, stream, attached
+        stream_budget.open(self)
+        self._stream_budget, self._stream, self._attached = stream_budget, stream, attached
         self._take(nbytes)
         self._timer = self._loop.call_later(IDLE, self._look)
 
     def _take(self, nbytes: int) -> None:
-        assert self._depot is not None
+        assert self._stream_budget is not None
         try:
-            self._depot.take(self, nbytes)
+            self._stream_budget.take(self, nbytes)
         except BaseException:
             self.close()
             raise

@@ -11,10 +11,10 @@ from akv.errors import AkvError
 from akv.operations import Operation
 
 from . import wire as w
+from .memory_budget import Share
 from .outcomes import answer
 from .records import Record, once_more
-from .requests import expected, refusal
-from .room import Share
+from .server_requests import expected, refusal
 from .transfers import TRANSFERS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGE", "Work", "charge_of"]
 
-# A key takes 10-20 us on its way in and out again. Small ones of one array have a way of their own, see `brief`.
+# A key takes 10-20 us on its way in and out again. Small ones of one array have a way of their own, see `small`.
 LARGE = INLINE_KEYS
 
 

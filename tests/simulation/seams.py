@@ -2,7 +2,7 @@
 
 Connections and timers come through the loop. The clock, too, but some modules look at the process's: they see the
 loop's. Random numbers come from `random` and `secrets`, whose generators are replaced here. Threads are those of a
-Crew: `LoopCrew` does their work on the loop, some time later.
+ThreadPool: `LoopPool` does their work on the loop, some time later.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from akv.backend.crew import Crew
+from akv.backend.thread_pool import ThreadPool
 from simulation.loop import SimLoop
 
-__all__ = ["LoopCrew", "surroundings"]
+__all__ = ["LoopPool", "surroundings"]
 
 
 @contextmanager
 def surroundings(loop: SimLoop, chance: random.Random, slowest: float) -> Iterator[None]:
     """Have akv see the loop's time only, draw its random numbers from the seed, and have no threads."""
 
-    def hire(name: str, size: int | None = None) -> LoopCrew:
-        return LoopCrew(loop, chance, slowest, size)
+    def hire(name: str, size: int | None = None) -> LoopPool:
+        return LoopPool(loop, chance, slowest, size)
 
     state = random.getstate()
     random.seed(chance.random())
     with ExitStack() as stack:
         stack.callback(random.setstate, state)
         stack.enter_context(patch.object(secrets, "token_bytes", lambda nbytes=32: chance.randbytes(nbytes)))
-        for module, name in _uses(Crew, time.monotonic, time.perf_counter):
-            replacement = hire if name == "Crew" else loop.time
+        for module, name in _uses(ThreadPool, time.monotonic, time.perf_counter):
+            replacement = hire if name == "ThreadPool" else loop.time
             stack.enter_context(patch.object(module, name, replacement))
         yield
 
@@ -50,8 +50,8 @@ def _uses(*objects: object) -> list[tuple[Any, str]]:
     return [(module, name) for module, name, value in pairs if any(value is each for each in objects)]
 
 
-class LoopCrew:
-    """See akv.backend.crew.Crew: work takes its time, several pieces of it at once."""
+class LoopPool:
+    """See akv.backend.thread_pool.ThreadPool: work takes its time, several pieces of it at once."""
 
     def __init__(self, loop: SimLoop, chance: random.Random, slowest: float, size: int | None) -> None:
         self.size = size or 4

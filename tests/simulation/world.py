@@ -192,8 +192,8 @@ class World:
         await asyncio.sleep(self.plan.terms.lease + self.plan.wishes.get("worker_timeout", 0) + 10)
         assert not self.server.sessions, f"{len(self.server.sessions)} sessions are left"
         assert not self.server.connections, f"{self.server.connections} connections are left"
-        assert self.server.room.held == 0, f"{self.server.room.held} bytes are held for nobody"
-        assert self.server.room.backlog == 0, f"{self.server.room.backlog} bytes of answers are left"
+        assert self.server.budget.held == 0, f"{self.server.budget.held} bytes are held for nobody"
+        assert self.server.budget.backlog == 0, f"{self.server.budget.backlog} bytes of answers are left"
         for client, cables in self._dead.items():
             self.loop.thaw(client.node)
             self._tasks[client].cancel()

@@ -8,7 +8,6 @@ ProtocolError, faults of this side InvalidArgument. Nothing here is safe to use 
 from __future__ import annotations
 
 from .answers import Abort, Error, Goodbye, Heartbeat, Keyed, Result, cost_of
-from .brief import Brief, Stencil
 from .buffers import Buffer, Growing, Payload, array_bytes
 from .codes import code_of, error_from, fitting_text
 from .decoder import Decoder
@@ -47,6 +46,7 @@ from .requests import (
 )
 from .row import Phase, Side
 from .sender import URGENT, Sender, Withdrawn
+from .small import FrameTemplate, SmallMessage
 from .transfers import Announce, Capture, Fetch, Release, Restore, Stage
 from .versions import Versions, kinds_of, versions_in
 
@@ -59,7 +59,6 @@ __all__ = [
     "Announce",
     "Barrier",
     "Batch",
-    "Brief",
     "Buffer",
     "Bye",
     "Cancel",
@@ -74,6 +73,7 @@ __all__ = [
     "Error",
     "Event",
     "Fetch",
+    "FrameTemplate",
     "Goodbye",
     "Growing",
     "Heartbeat",
@@ -117,8 +117,8 @@ __all__ = [
     "SetUpdater",
     "Settings",
     "Side",
+    "SmallMessage",
     "Stage",
-    "Stencil",
     "Versions",
     "Wait",
     "Welcome",

@@ -11,11 +11,11 @@ from akv.errors import AkvError
 from .events import Aborted, Event, Landing, Part, Refused, Reserve
 from .header import new_pack, pack_once, unpack
 from .incoming import Incoming
-from .inlet import Inlet
 from .limits import Limits, cost
 from .listing import Listing, listing_of_one
 from .memo import MEMO, Announced
 from .message import Message
+from .receive_buffer import ReceiveBuffer
 from .riding import ridden
 from .row import Row
 from .stems import pack_version, stem_of
@@ -27,28 +27,31 @@ __all__ = ["Arrivals"]
 class Arrivals:
     """What comes of the frames of messages with entries. Its methods raise ValueError for what was not announced.
 
-    They take the frame that begins at `inlet.start`, whose header ends at `end` and whose payload has `payload` bytes,
-    and queue what becomes of it in `events`. `blocked`: the budget did not allow the last frame. `reserved`: bytes
-    reserved for messages that are not complete. `open`: the messages of which something is still to come, by request.
+    They take the frame that begins at `received.start`, whose header ends at `end` and whose payload has `payload`
+    bytes, and queue what becomes of it in `events`. `blocked`: the budget did not allow the last frame. `reserved`:
+    bytes reserved for messages that are not complete. `open`: the messages of which something is still to come, by
+    request.
     """
 
     __slots__ = (
         "_current",
         "_events",
-        "_inlet",
         "_landing",
         "_limits",
         "_pack",
+        "_received",
         "_reserve",
         "blocked",
         "open",
         "reserved",
     )
 
-    def __init__(self, inlet: Inlet, events: deque[Event], landing: Landing, reserve: Reserve, limits: Limits) -> None:
+    def __init__(
+        self, received: ReceiveBuffer, events: deque[Event], landing: Landing, reserve: Reserve, limits: Limits
+    ) -> None:
         self.blocked = False
         self.reserved = 0
-        self._inlet = inlet
+        self._received = received
         self._events = events
         self._landing = landing
         self._reserve = reserve
@@ -96,7 +99,7 @@ class Arrivals:
         if self.blocked:
             return False
         self.reserved += charge
-        if refusal is None and len(entries) == count and payload == total <= self._inlet.stop - end:
+        if refusal is None and len(entries) == count and payload == total <= self._received.stop - end:
             self._whole(row, request, fields, entries, total, end)
             self.reserved -= charge
             return True
@@ -148,11 +151,11 @@ class Arrivals:
         self, row: Row, request: int, fields: tuple[object, ...], entries: Entries, total: int, end: int
     ) -> None:
         """A message that is here in one piece, as nearly all are."""
-        inlet = self._inlet
-        data, later = ridden(entries, memoryview(bytes(inlet.buffer[end : end + total])))
+        received = self._received
+        data, later = ridden(entries, memoryview(bytes(received.buffer[end : end + total])))
         if later:
             raise ValueError(f"{row.name} announces {total} bytes; its entries bring more")
-        inlet.start = end + total
+        received.start = end + total
         self._events.append(row.make(request, *fields, entries, data))
 
     def more(self, request: int, header: bytes, payload: int, end: int) -> None:
@@ -173,7 +176,7 @@ class Arrivals:
 
     def _ride(self, incoming: Incoming, entries: Entries, payload: int, end: int) -> None:
         memory = bytearray(0 if incoming.refused else payload)
-        self._inlet.start = end
+        self._received.start = end
         after = partial(self._rode, incoming, entries, memory, payload)
         self._receive(incoming, None if incoming.refused else memoryview(memory), payload, after)
 
@@ -189,7 +192,7 @@ class Arrivals:
         """A frame with a slice of a tensor."""
         incoming = self.open[request]
         incoming.check_slice(values, size)
-        self._inlet.start = end
+        self._received.start = end
         if not incoming.refused:
             self._events.append(Part(request))
         self._begin(incoming, size)
@@ -199,13 +202,13 @@ class Arrivals:
 
         It is known by its bytes, which say nothing that has not been checked. So nothing is unpacked, nor told of it.
         """
-        inlet, incoming = self._inlet, self._current
+        received, incoming = self._received, self._current
         if incoming is None or not (lead := incoming.lead):
             return False
-        end = inlet.start + len(lead)
-        if end > inlet.stop or bytes(inlet.buffer[inlet.start : end]) != lead:
+        end = received.start + len(lead)
+        if end > received.stop or bytes(received.buffer[received.start : end]) != lead:
             return False
-        inlet.start = end
+        received.start = end
         self._begin(incoming, incoming.size)
         return True
 
@@ -231,7 +234,7 @@ class Arrivals:
             self._finish(incoming)
 
     def _receive(self, incoming: Incoming, into: memoryview | None, size: int, after: Callable[[], None]) -> None:
-        self._inlet.expect(into, size, after)
+        self._received.expect(into, size, after)
         self._current = incoming
 
     def _finish(self, incoming: Incoming) -> None:
@@ -249,7 +252,7 @@ class Arrivals:
     def _drop(self, incoming: Incoming) -> int:
         """Let go of a message's memory; what was reserved for it goes over to the application."""
         if incoming is self._current:
-            self._inlet.let_go()
+            self._received.let_go()
         charge, incoming.charge = incoming.charge, 0
         incoming.refuse()
         self.reserved -= charge

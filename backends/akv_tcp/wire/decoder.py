@@ -14,14 +14,14 @@ from akv.errors import AkvError, ProtocolError
 
 from .answers import Abort
 from .arrivals import Arrivals
-from .brief import coming_to, next_brief
 from .events import Event, Landing, Reserve
 from .head import HEAD_SIZE, read_head
 from .header import unpack
-from .inlet import Inlet
 from .limits import GREETING_HEADER, Limits
 from .link import Link
+from .receive_buffer import ReceiveBuffer
 from .row import Phase, Row
+from .small import coming_to, next_small
 from .table import DATA, MORE
 
 __all__ = ["Decoder"]
@@ -30,25 +30,25 @@ __all__ = ["Decoder"]
 class Decoder:
     """The receiving half of one connection.
 
-    `link` is shared with the sending half; `limits`: what this side accepts; `briefs`: whether small messages may come
-    as a Brief. `inlet`: where bytes come in, and `arrivals`: what is made of them, for who cannot afford the calls
-    between. After a ProtocolError, and once the link
+    `link` is shared with the sending half; `limits`: what this side accepts; `small`: whether small messages may come
+    as a SmallMessage. `received`: where bytes come in, and `arrivals`: what is made of them, for who cannot afford the
+    calls between. After a ProtocolError, and once the link
     is closed, whatever comes is dropped. What `reserve` granted for a message that is an event is the application's to
     release: see `cost_of`.
     """
 
-    __slots__ = ("_again", "_coming", "_dead", "_events", "_last", "_link", "arrivals", "inlet")
+    __slots__ = ("_again", "_coming", "_dead", "_events", "_last", "_link", "arrivals", "received")
 
     def __init__(
-        self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None, *, briefs: bool = False
+        self, link: Link, landing: Landing, reserve: Reserve, limits: Limits | None = None, *, small: bool = False
     ) -> None:
         self._link = link
-        self.inlet = Inlet()
+        self.received = ReceiveBuffer()
         self._events: deque[Event] = deque()
-        self.arrivals = Arrivals(self.inlet, self._events, landing, reserve, limits or Limits())
+        self.arrivals = Arrivals(self.received, self._events, landing, reserve, limits or Limits())
         self._dead = self._again = False
-        self._last = 0  # where the last Brief began
-        self._coming = coming_to(link.side) if briefs else {}
+        self._last = 0  # where the last SmallMessage began
+        self._coming = coming_to(link.side) if small else {}
 
     @property
     def blocked(self) -> bool:
@@ -58,7 +58,7 @@ class Decoder:
     @property
     def unread(self) -> int:
         """Bytes of a frame that has not come whole."""
-        return self.inlet.stop - self.inlet.start
+        return self.received.stop - self.received.start
 
     @property
     def reserved(self) -> int:
@@ -71,11 +71,11 @@ class Decoder:
         Raises InvalidArgument when the receive buffer is full: the events were not taken, or reading went on though
         the decoder is `blocked`.
         """
-        return self.inlet.offer()
+        return self.received.offer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """The transport filled that many bytes of the last buffer. Raises InvalidArgument for an impossible number."""
-        self.inlet.filled(nbytes)
+        self.received.filled(nbytes)
 
     def close(self) -> None:
         """Read nothing more: whatever comes is dropped."""
@@ -83,41 +83,46 @@ class Decoder:
         self._let_go()
 
     def next_event(self) -> Event | None:
-        """The next message, Brief, Part, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
+        """The next message, SmallMessage, Part, Aborted or Refused; None: more is needed, or the decoder is `blocked`.
 
         Raises ProtocolError once, for bytes that are not this protocol or exceed its limits: end the connection then.
         Raises InvalidArgument when `landing` gave memory that does not fit.
         """
-        arrivals, link, inlet = self.arrivals, self._link, self.inlet
+        arrivals, link, received = self.arrivals, self._link, self.received
         while not self._events:
-            if inlet.start == inlet.stop and inlet.after is None and not self._dead and link.phase is Phase.OPEN:
+            if (
+                received.start == received.stop
+                and received.after is None
+                and not self._dead
+                and link.phase is Phase.OPEN
+            ):
                 return None  # as after nearly every message
             if self._dead or link.phase is Phase.CLOSED:
                 self._let_go()
                 return None
-            amid = inlet.after is not None
+            amid = received.after is not None
             # What was refused by the budget has to ask again.
             if not amid and self._coming and not (arrivals.blocked or self._again) and link.phase is Phase.OPEN:
-                self._last = inlet.start
-                brief = next_brief(inlet, self._coming, arrivals.open)
-                if brief is not None:
-                    return brief or None
+                self._last = received.start
+                small = next_small(received, self._coming, arrivals.open)
+                if small is not None:
+                    return small or None
             self._again = False
             try:
-                if not (inlet.place() if amid else self._frame()):
+                if not (received.place() if amid else self._frame()):
                     return None
             except AkvError:
                 self.close()
                 raise
             except ValueError as error:
-                code, request, *_ = read_head(self.inlet.buffer, self.inlet.start)
+                code, request, *_ = read_head(self.received.buffer, self.received.start)
                 self.close()
                 raise ProtocolError(f"bad frame of type {code}, request {request}: {error}") from error
         return self._events.popleft()
 
     def put_back(self) -> None:
-        """The last event, a Brief, is not taken: the next one is that message as an object, which asks for budget."""
-        self.inlet.start, self._again = self._last, True
+        """The last event, a SmallMessage, is not taken: it comes again as an object, which asks for budget."""
+        self.received.start, self._again = self._last, True
 
     def discard(self, request: int) -> int:
         """The application does not want this message any more: let go of its memory now, drop what still comes.
@@ -127,18 +132,18 @@ class Decoder:
         return self.arrivals.discard(request)
 
     def _frame(self) -> bool:
-        inlet = self.inlet
+        received = self.received
         if self.arrivals.follow():
             return True
-        body = inlet.start + HEAD_SIZE
-        if inlet.stop < body:
+        body = received.start + HEAD_SIZE
+        if received.stop < body:
             return False
-        code, request, size, payload = read_head(inlet.buffer, inlet.start)
+        code, request, size, payload = read_head(received.buffer, received.start)
         row = self._row(code, request, size, payload)
         end = body + size
-        if inlet.stop < end:
+        if received.stop < end:
             return False
-        header = inlet.buffer[body:end]
+        header = received.buffer[body:end]
         if code == DATA:
             self.arrivals.slice(request, unpack(header), payload, end)
         elif code == MORE:
@@ -168,10 +173,10 @@ class Decoder:
         else:
             self._events.append(message)
         self._link.move(row)
-        self.inlet.start = end
+        self.received.start = end
 
     def _let_go(self) -> None:
-        self.inlet.clear()
+        self.received.clear()
         self.arrivals.forget()
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeAlias
 
 from akv.errors import AkvError
 
-from .brief import Brief
 from .buffers import Buffer
 from .message import Message
+from .small import SmallMessage
 
 __all__ = ["Aborted", "Event", "Landing", "Part", "Refused", "Reserve"]
 
@@ -38,7 +38,7 @@ class Refused(NamedTuple):
     reserved: int
 
 
-Event: TypeAlias = Message | Brief | Part | Aborted | Refused
+Event: TypeAlias = Message | SmallMessage | Part | Aborted | Refused
 
 Landing: TypeAlias = Callable[[Message, int, int], Buffer]
 """landing(message, entry index, nbytes): writable memory of that length, asked for when the entry's first slice begins.

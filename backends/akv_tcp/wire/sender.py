@@ -135,7 +135,7 @@ class Sender:
         return outgoing.holds
 
     def put_frame(self, frame: bytes, request: int, priority: int) -> None:
-        """Queue the whole frame of a message, which a Stencil has made.
+        """Queue the whole frame of a message, which a FrameTemplate has made.
 
         Raises InvalidArgument for a request that is queued already.
         """

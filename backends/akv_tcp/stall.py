@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Progress"]
+__all__ = ["StallDetector"]
 
 # Bytes that have to move at a time: a client that sends or takes them singly would hold its memory for ever.
 _STEP = 512 * 1024
 
 
-class Progress:
+class StallDetector:
     """Sets goals, each `_STEP` bytes or all there is, and counts the time since the last one was reached."""
 
     def __init__(self) -> None:

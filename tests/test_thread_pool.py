@@ -11,11 +11,11 @@ from engine_cases import PATIENCE, Aside, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from akv.backend import crew as module
-from akv.backend.crew import Crew, Slices
+from akv.backend import thread_pool as module
 from akv.backend.storage import Where
+from akv.backend.thread_pool import Slices, ThreadPool
 
-NAME = "akv-crew-under-test"
+NAME = "akv-pool-under-test"
 
 
 def alive() -> list[threading.Thread]:
@@ -59,20 +59,20 @@ class Stage:
 
 
 def test_one_thread_works_in_the_order_in_which_it_came() -> None:
-    crew, seen, done = Crew(NAME, 1), [], threading.Event()
+    pool, seen, done = ThreadPool(NAME, 1), [], threading.Event()
     for number in range(50):
-        crew.submit(lambda number=number: seen.append(number))
-    crew.submit(done.set)
+        pool.submit(lambda number=number: seen.append(number))
+    pool.submit(done.set)
     assert done.wait(PATIENCE)
     assert seen == list(range(50))
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_there_are_never_more_threads_than_allowed_and_all_of_them_help(size: int) -> None:
-    crew, stage = Crew(NAME, size), Stage()
-    crew.submit(stage, copies=5)
+    pool, stage = ThreadPool(NAME, size), Stage()
+    pool.submit(stage, copies=5)
     for _ in range(5):
-        crew.submit(stage)
+        pool.submit(stage)
     stage.wait_for(size)
     assert len(alive()) == size
     assert all(thread.daemon for thread in alive())
@@ -82,42 +82,42 @@ def test_there_are_never_more_threads_than_allowed_and_all_of_them_help(size: in
 
 
 def test_no_copies_of_a_work_are_no_work() -> None:
-    Crew(NAME, 1).submit(lambda: pytest.fail("it was called"), copies=0)
+    ThreadPool(NAME, 1).submit(lambda: pytest.fail("it was called"), copies=0)
     assert not alive()
 
 
 def test_an_idle_thread_is_used_again_and_ends_by_itself() -> None:
     module._IDLE_SECONDS = PATIENCE
-    crew, ids = Crew(NAME, 4), []
+    pool, ids = ThreadPool(NAME, 4), []
     for count in range(3):
-        crew.submit(lambda: ids.append(threading.get_ident()))
-        until(lambda count=count: len(ids) == count + 1 and crew._idle == 1)
+        pool.submit(lambda: ids.append(threading.get_ident()))
+        until(lambda count=count: len(ids) == count + 1 and pool._idle == 1)
     (thread,) = alive()
     assert set(ids) == {thread.ident}
     module._IDLE_SECONDS = 0.0
-    crew.submit(lambda: None)
+    pool.submit(lambda: None)
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    assert (crew._threads, crew._idle) == (0, 0)
+    assert (pool._threads, pool._idle) == (0, 0)
 
 
 def test_work_is_done_after_the_threads_have_ended() -> None:
-    crew = Crew(NAME, 2)
+    pool = ThreadPool(NAME, 2)
     for _ in range(3):
         done = threading.Event()
-        crew.submit(done.set)
+        pool.submit(done.set)
         assert done.wait(PATIENCE)
         for thread in alive():
             thread.join(PATIENCE)
-        assert crew._threads == 0
+        assert pool._threads == 0
 
 
 def test_work_that_comes_while_a_thread_gives_up_waiting_is_never_lost() -> None:
     module._IDLE_SECONDS = 0.0
-    crew, count = Crew(NAME, 2), 300
+    pool, count = ThreadPool(NAME, 2), 300
     done = threading.Semaphore(0)
     for _ in range(count):
-        crew.submit(done.release)
+        pool.submit(done.release)
     for _ in range(count):
         assert done.acquire(timeout=PATIENCE)
 
@@ -219,11 +219,11 @@ def test_join_waits_for_slices_that_others_have_taken() -> None:
     helper.join()
 
 
-def test_a_crew_and_its_caller_share_the_slices() -> None:
-    crew, seen = Crew(NAME, 3), Counter[int]()
+def test_a_pool_and_its_caller_share_the_slices() -> None:
+    pool, seen = ThreadPool(NAME, 3), Counter[int]()
     for _ in range(20):
         slices = Slices(lambda where: seen.update([nth(where)]), cut(30), lambda: False)
-        crew.submit(slices.work, crew.size - 1)
+        pool.submit(slices.work, pool.size - 1)
         slices.work()
         assert slices.join() is True
     assert seen == Counter(list(range(30)) * 20)

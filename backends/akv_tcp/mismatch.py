@@ -13,10 +13,10 @@ from akv.values.singles import Singles, dtypes_of, shapes_of
 
 from . import wire as w
 
-__all__ = ["doubtful", "refuse"]
+__all__ = ["mismatched", "refuse"]
 
 
-def doubtful(op: ops.Push) -> list[Key]:
+def mismatched(op: ops.Push) -> list[Key]:
     """The keys up to the first whose values from several devices, or arrays for the result, cannot all fit."""
     if isinstance(op.groups, Singles) and _are_for(op.groups, op.outs if isinstance(op, ops.PushPull) else None):
         return []

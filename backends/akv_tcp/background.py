@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from akv import operations as ops
-from akv.backend.crew import Crew
+from akv.backend.thread_pool import ThreadPool
 from akv.errors import AkvError
 from akv.operations import Operation
 
@@ -18,7 +18,7 @@ from .exchange import Exchange
 from .loading import load
 from .saving import save
 
-__all__ = ["Client", "Errand", "Errands"]
+__all__ = ["BackgroundTask", "BackgroundTasks", "Client"]
 
 Done = Callable[[Operation], None]
 
@@ -39,8 +39,8 @@ class Client(Protocol):
         ...
 
 
-class Errand:
-    """One of them; see saving.Errand."""
+class BackgroundTask:
+    """One of them; see saving.Requester."""
 
     def __init__(self, client: Client, op: ops.Save | ops.Load, stream: int, loop: asyncio.AbstractEventLoop) -> None:
         self.stream = stream
@@ -48,7 +48,7 @@ class Errand:
         self._exchanges: list[Exchange] = []
 
     def ask(self, make: Callable[[int], w.Request]) -> Exchange:
-        """Send a request, which `make` makes when it is given a number; from the errand's thread."""
+        """Send a request, which `make` makes when it is given a number; from the task's thread."""
         exchange = Exchange(self._op, make, self._loop)
         self._exchanges = [*self._pending(), exchange]
         exchange.cancelled = self._op.cancelled  # after that: whoever sets it now finds the exchange in the list
@@ -62,7 +62,7 @@ class Errand:
             self._client.cancel(exchange)
 
     def run(self, done: Done) -> None:
-        """Do it, in the errand's thread."""
+        """Do it, in the task's thread."""
         op = self._op
         try:
             if isinstance(op, ops.Save):
@@ -86,25 +86,25 @@ class Errand:
             exchange.join()
 
 
-class Errands:
+class BackgroundTasks:
     """All of a client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._crew = Crew("akv-tcp-errand", 1)  # more there are not at a time: both are fences
+        self._pool = ThreadPool("akv-tcp-task", 1)  # more there are not at a time: both are fences
         self._streams = itertools.count(1)
-        self._open: dict[Operation, Errand] = {}
+        self._open: dict[Operation, BackgroundTask] = {}
 
     def begin(self, op: ops.Save | ops.Load, done: Done, loop: asyncio.AbstractEventLoop) -> None:
         """Do `op`, and call `done` in another thread."""
-        errand = self._open[op] = Errand(self._client, op, next(self._streams), loop)
-        self._crew.submit(partial(errand.run, partial(self._end, done)))
+        task = self._open[op] = BackgroundTask(self._client, op, next(self._streams), loop)
+        self._pool.submit(partial(task.run, partial(self._end, done)))
 
     def cancel(self, op: Operation) -> None:
         """`op.cancelled` was set; nothing where it is none of these, or is over."""
-        errand = self._open.get(op)
-        if errand is not None and op.cancelled is not None:
-            errand.cut_short(op.cancelled)
+        task = self._open.get(op)
+        if task is not None and op.cancelled is not None:
+            task.cut_short(op.cancelled)
 
     def _end(self, done: Done, op: Operation) -> None:
         del self._open[op]

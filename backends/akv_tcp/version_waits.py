@@ -13,12 +13,12 @@ from . import wire as w
 from .payloads import bare
 from .slots import SLOTS
 
-__all__ = ["Vigils"]
+__all__ = ["VersionWaits"]
 
 Arrive = Callable[[Operation, AkvError | None], None]
 
 
-class _Vigil:
+class _VersionWait:
     """What one operation waits for: for each of its keys a request, first for the version there is, then for more."""
 
     __slots__ = ("op", "requests", "versions")
@@ -29,7 +29,7 @@ class _Vigil:
         self.versions: dict[Key, int] = {}
 
 
-class Vigils:
+class VersionWaits:
     """All of them.
 
     Args:
@@ -43,69 +43,74 @@ class Vigils:
         self._arrive = arrive
         self._error = error
         self._count = 0
-        self._by_op: dict[Operation, _Vigil] = {}
-        self._by_number: dict[int, _Vigil] = {}
+        self._by_op: dict[Operation, _VersionWait] = {}
+        self._by_number: dict[int, _VersionWait] = {}
 
     def begin(self, op: Operation) -> None:
         """Wait until the keys that `op` awaits have its `min_version`."""
-        vigil = self._by_op[op] = _Vigil(op)
+        version_wait = self._by_op[op] = _VersionWait(op)
         for key in op.awaited:
-            self._ask(vigil, key, 0)
-        if not vigil.requests:
-            self._end(vigil, None)
+            self._ask(version_wait, key, 0)
+        if not version_wait.requests:
+            self._end(version_wait, None)
 
     def stop(self, op: Operation) -> None:
         """Nobody waits any more; nothing where nobody did."""
-        vigil = self._by_op.pop(op, None)
-        for number in vigil.requests if vigil is not None else ():
+        version_wait = self._by_op.pop(op, None)
+        for number in version_wait.requests if version_wait is not None else ():
             del self._by_number[number]
             self._send(w.Cancel(number))
 
     def answered(self, message: w.Result | w.Error) -> None:
         """A version was reached, or will not be; nothing where nobody waits for it."""
-        vigil = self._by_number.pop(message.request, None)
-        if vigil is None:
+        version_wait = self._by_number.pop(message.request, None)
+        if version_wait is None:
             return
-        request = vigil.requests.pop(message.request)
+        request = version_wait.requests.pop(message.request)
         if isinstance(message, w.Error):
-            self._end(vigil, self._error(message))
+            self._end(version_wait, self._error(message))
             return
-        asked, op = request.entries[0], vigil.op
+        asked, op = request.entries[0], version_wait.op
         if asked.key is not None:
-            vigil.versions[asked.key] = version = max([asked.version, *[entry.version for entry in message.entries]])
+            version_wait.versions[asked.key] = version = max(
+                [asked.version, *[entry.version for entry in message.entries]]
+            )
             if version < op.min_version:
-                self._ask(vigil, asked.key, op.min_version)
+                self._ask(version_wait, asked.key, op.min_version)
             elif isinstance(op, ops.Wait):
                 op.reached = version
-        if not vigil.requests:
-            self._end(vigil, None)
+        if not version_wait.requests:
+            self._end(version_wait, None)
 
     def version(self, key: Key) -> int | None:
         """What the newest wait for this key knows; None where nobody waits. From any thread."""
-        return next((vigil.versions[key] for vigil in [*self._by_op.values()] if key in vigil.versions), None)
+        return next(
+            (version_wait.versions[key] for version_wait in [*self._by_op.values()] if key in version_wait.versions),
+            None,
+        )
 
     def restored(self) -> None:
         """Ask again on a new connection."""
-        for vigil in self._by_op.values():
-            for request in vigil.requests.values():
+        for version_wait in self._by_op.values():
+            for request in version_wait.requests.values():
                 self._send(request)
 
     def give_up(self, error: AkvError) -> None:
         """There will be no answers."""
-        for vigil in list(self._by_op.values()):
-            self._end(vigil, type(error)(f"{vigil.op}: {error}"))
+        for version_wait in list(self._by_op.values()):
+            self._end(version_wait, type(error)(f"{version_wait.op}: {error}"))
 
-    def _end(self, vigil: _Vigil, error: AkvError | None) -> None:
-        del self._by_op[vigil.op]
-        for number in vigil.requests:
+    def _end(self, version_wait: _VersionWait, error: AkvError | None) -> None:
+        del self._by_op[version_wait.op]
+        for number in version_wait.requests:
             del self._by_number[number]
             self._send(w.Cancel(number))
-        self._arrive(vigil.op, error)
+        self._arrive(version_wait.op, error)
 
-    def _ask(self, vigil: _Vigil, key: Key, version: int) -> None:
+    def _ask(self, version_wait: _VersionWait, key: Key, version: int) -> None:
         number = self._number()
-        vigil.requests[number] = request = w.Wait(number, 0, None, (bare(key, version),))
-        self._by_number[number] = vigil
+        version_wait.requests[number] = request = w.Wait(number, 0, None, (bare(key, version),))
+        self._by_number[number] = version_wait
         self._send(request)
 
     def _number(self) -> int:

@@ -21,9 +21,9 @@ from akv.values.singles import Singles
 
 from . import wire as w
 from .agreed import describe, packed_read
-from .doubts import doubtful
 from .exchange import Exchange
 from .lists import joined, named
+from .mismatch import mismatched
 from .packing import Packing
 from .payloads import bare, pack
 
@@ -61,7 +61,7 @@ def ask(number: int, op: Operation) -> w.Request | None:
             return w.Pull(number, priority, None, False, named(op.selection, op.min_version))
         case ops.Init():
             return w.Init(number, priority, None, *_packed(keys, map(_table, op.values)))
-        case ops.Push() if in_doubt := doubtful(op):
+        case ops.Push() if in_doubt := mismatched(op):
             return w.Info(number, priority, None, tuple(map(bare, in_doubt)))
         case ops.Push():
             make = w.PushPull if isinstance(op, ops.PushPull) else w.Push

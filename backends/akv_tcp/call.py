@@ -16,19 +16,19 @@ from akv.values.rowsparse import RowSparse
 
 from . import wire as w
 from .agreed import restored
+from .client_requests import ask, ask_packed
 from .delivery import owned, read_only
-from .doubts import refuse
 from .due import Due
 from .exchange import Exchange
 from .lists import take_list
+from .mismatch import refuse
 from .packing import Packing, Quantiser
 from .payloads import staging, value_from
-from .questions import ask, ask_packed
 
-__all__ = ["Asking"]
+__all__ = ["Call"]
 
 
-class Asking:
+class Call:
     """What became a request, or several one after the other (a broadcast is an init and a pull).
 
     While an answer arrives it may be received straight into the caller's arrays. If the connection breaks then, they

@@ -15,16 +15,16 @@ from akv.values.keys import Key
 
 from . import wire as w
 
-__all__ = ["brief_answer", "brief_operation", "question", "take_answer"]
+__all__ = ["small_answer", "small_operation", "small_request", "take_answer"]
 
 # Of keys with shapes and priorities, and of shapes: each takes some 300 bytes.
 _MOST: Final = 10_000
 _DENSE: Final = int(w.Kind.DENSE)
-_VERSION_ONLY: Final = w.Stencil(w.Result(1, (w.Entry(None),)))
+_VERSION_ONLY: Final = w.FrameTemplate(w.Result(1, (w.Entry(None),)))
 
 
-def question(number: int, op: Operation) -> bytes | None:
-    """The frame of the request for an operation whose gradients are not packed; None if it is not brief."""
+def small_request(number: int, op: Operation) -> bytes | None:
+    """The frame of the request for an operation whose gradients are not packed; None if it goes the long way."""
     try:
         if type(op) is ops.Pull and len(op.keys) == 1:
             return _pull(op.keys[0], op.priority).fill(number, op.min_version)
@@ -40,23 +40,23 @@ def question(number: int, op: Operation) -> bytes | None:
         return None
 
 
-def brief_operation(brief: w.Brief) -> Operation | None:
-    """What a request asks for; None: that is not so brief."""
-    key, kind, dtype, shape = brief.entry[:4]
-    if brief.row.make is w.Push:
+def small_operation(small: w.SmallMessage) -> Operation | None:
+    """What a request asks for; None: it goes the long way."""
+    key, kind, dtype, shape = small.entry[:4]
+    if small.row.make is w.Push:
         if kind != _DENSE:
             return None
         # A copy, since compiled updaters are made for arrays that are aligned.
-        return ops.Push(key, np.ndarray(shape, w.dtype_to_numpy(dtype), bytes(brief.data)), brief.fields[0])
-    if kind or brief.fields[2]:
+        return ops.Push(key, np.ndarray(shape, w.dtype_to_numpy(dtype), bytes(small.data)), small.fields[0])
+    if kind or small.fields[2]:
         return None
-    op = ops.Pull(key, None, brief.fields[0])
-    op.min_version = brief.version
+    op = ops.Pull(key, None, small.fields[0])
+    op.min_version = small.version
     return op
 
 
-def brief_answer(op: Operation, number: int) -> bytes | None:
-    """The frame of the answer; None if it is not brief."""
+def small_answer(op: Operation, number: int) -> bytes | None:
+    """The frame of the answer; None if it goes the long way."""
     result: Any = op.result
     if op.writes:
         return _VERSION_ONLY.fill(number, result)
@@ -65,15 +65,15 @@ def brief_answer(op: Operation, number: int) -> bytes | None:
     return _value(result.dtype, result.shape).fill(number, 0, result.data)
 
 
-def take_answer(op: Operation, brief: w.Brief) -> bool:
+def take_answer(op: Operation, small: w.SmallMessage) -> bool:
     """Make an operation's outcome of its answer, if that is as plain as its question; else nothing has happened."""
-    _, kind, code, shape = brief.entry[:4]
+    _, kind, code, shape = small.entry[:4]
     if type(op) is ops.Push and not kind:
-        op.result = op.outcome([brief.version])
+        op.result = op.outcome([small.version])
         return True
     if type(op) is not ops.Pull or kind != _DENSE or len(op.keys) != 1:
         return False
-    value: np.ndarray = np.ndarray(shape, w.dtype_to_numpy(code), brief.data)
+    value: np.ndarray = np.ndarray(shape, w.dtype_to_numpy(code), small.data)
     if op.outs is None:
         op.result = op.outcome([value.copy()])
         return True
@@ -86,18 +86,18 @@ def take_answer(op: Operation, brief: w.Brief) -> bool:
 
 
 @lru_cache(_MOST)
-def _push(key: Key, priority: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.Stencil:
-    return w.Stencil(w.Push(1, priority, None, (_dense(key, dtype, shape),)))
+def _push(key: Key, priority: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.FrameTemplate:
+    return w.FrameTemplate(w.Push(1, priority, None, (_dense(key, dtype, shape),)))
 
 
 @lru_cache(_MOST)
-def _pull(key: Key, priority: int) -> w.Stencil:
-    return w.Stencil(w.Pull(1, priority, None, False, (w.Entry(key),)))
+def _pull(key: Key, priority: int) -> w.FrameTemplate:
+    return w.FrameTemplate(w.Pull(1, priority, None, False, (w.Entry(key),)))
 
 
 @lru_cache(_MOST)
-def _value(dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.Stencil:
-    return w.Stencil(w.Result(1, (_dense(None, dtype, shape),)))
+def _value(dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.FrameTemplate:
+    return w.FrameTemplate(w.Result(1, (_dense(None, dtype, shape),)))
 
 
 def _dense(key: Key | None, dtype: np.dtype[Any], shape: tuple[int, ...]) -> w.Entry:

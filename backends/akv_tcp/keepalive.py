@@ -7,13 +7,13 @@ import asyncio
 from . import wire as w
 from .connection import Connection
 
-__all__ = ["MISSED", "Pulse"]
+__all__ = ["MISSED", "KeepAlive"]
 
 MISSED = 3
 """Heartbeats of silence after which a peer counts as dead."""
 
 
-class Pulse:
+class KeepAlive:
     """Beats on an open connection until `stop`.
 
     Args:

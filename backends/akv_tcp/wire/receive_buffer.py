@@ -11,7 +11,7 @@ from akv.errors import InvalidArgument
 
 from .limits import BATCH, INLINE
 
-__all__ = ["RECEIVE", "Inlet"]
+__all__ = ["RECEIVE", "ReceiveBuffer"]
 
 RECEIVE: Final = 256 * 1024
 """Bytes of the receive buffer: a tensor that rides in its frame comes in one recv. The system gives its pages when they
@@ -27,7 +27,7 @@ _DIRECT: Final = 32 * 1024
 _NOTHING: Final = memoryview(b"")
 
 
-class Inlet:
+class ReceiveBuffer:
     """Bytes in: `buffer[start:stop]` are received and not used yet, `left` bytes of a payload are still to come.
 
     Attributes:

@@ -1,8 +1,8 @@
-"""Messages of one small key, as nearly all of a program's are: made and read without an object for each of their parts.
+"""Messages of one small tensor, as nearly all are: made and read without an object for each of their parts.
 
 Their bytes are those of any message; only the way to them is shorter. What such messages say, they say again and again:
-on the way out a `Stencil` has everything in place but request, version and payload, and on the way in a header that
-was checked before is known by its bytes (see `memo`).
+on the way out a `FrameTemplate` has everything in place but request, version and payload, and on the way in a header
+that was checked before is known by its bytes (see `memo`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from .buffers import Buffer
 from .entries import Entry
 from .head import HEAD, HEAD_SIZE, MAGIC, VERSION, pack_head
 from .header import pack_once
-from .inlet import Inlet
 from .limits import INLINE
 from .memo import MEMO
 from .message import Message
+from .receive_buffer import ReceiveBuffer
 from .row import Row, Side
 from .stems import UINT64, VERSION_NBYTES, VERSION_STRUCT, VERSION_TYPE, stem_of
 from .table import TABLE
 
-__all__ = ["Brief", "Stencil", "coming_to", "next_brief"]
+__all__ = ["FrameTemplate", "SmallMessage", "coming_to", "next_small"]
 
-_BRIEF: Final = ("Push", "Pull", "Result")
-_ROWS: Final = {row.name: row for row in TABLE if row.name in _BRIEF}
+_SMALL: Final = ("Push", "Pull", "Result")
+_ROWS: Final = {row.name: row for row in TABLE if row.name in _SMALL}
 
 
-class Stencil:
+class FrameTemplate:
     """The bytes of a message of one entry whose payload rides along, but for request, version and payload.
 
     Args:
@@ -54,7 +54,7 @@ class Stencil:
         return b"".join((self._before, number, self._between, version.to_bytes(8, "big"), payload))
 
 
-class Brief(NamedTuple):
+class SmallMessage(NamedTuple):
     """A message of one entry that has come whole, with a header like one that was checked before.
 
     `fields` and `entry` (without its version) are those of the message; `data` is the decoder's memory, valid until
@@ -75,15 +75,17 @@ class Brief(NamedTuple):
         return self.row.make(self.request, *self.fields, (entry,), [payload])
 
 
-def next_brief(inlet: Inlet, coming: Mapping[int, Row], busy: Container[int]) -> Brief | tuple[()] | None:
-    """Take the next message, if it is brief, and of no request that is `busy`; nothing has happened where it is not.
+def next_small(
+    received: ReceiveBuffer, coming: Mapping[int, Row], busy: Container[int]
+) -> SmallMessage | tuple[()] | None:
+    """Take the next message, if it is small, and of no request that is `busy`; nothing has happened where it is not.
 
-    Returns the message, or () if more of it has to come, or None if it is not brief, or not right: the long way tells.
+    Returns the message, or () if more of it has to come, or None if it is not small, or not right: the long way tells.
 
     Args:
         coming: what `coming_to` says of this side.
     """
-    start, stop, buffer = inlet.start, inlet.stop, inlet.buffer
+    start, stop, buffer = received.start, received.stop, received.buffer
     if stop - start < HEAD_SIZE:
         return ()
     magic, version, code, request, size, payload = HEAD.unpack_from(buffer, start)
@@ -99,11 +101,13 @@ def next_brief(inlet: Inlet, coming: Mapping[int, Row], busy: Container[int]) ->
     fields, entry = known
     if entry[5] != payload:
         return None
-    inlet.start = end + payload
-    brief: Brief = tuple.__new__(Brief, (coming[code], request, fields, entry, number, buffer[end : end + payload]))
-    return brief
+    received.start = end + payload
+    small: SmallMessage = tuple.__new__(
+        SmallMessage, (coming[code], request, fields, entry, number, buffer[end : end + payload])
+    )
+    return small
 
 
 def coming_to(side: Side) -> Mapping[int, Row]:
-    """The messages that may be brief and come to this side, by number."""
+    """The messages that may be small and come to this side, by number."""
     return {row.code: row for row in _ROWS.values() if row.sender is not side}

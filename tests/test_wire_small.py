@@ -30,8 +30,8 @@ def _message(make: type[w.Message], request: int, key: str | int, nbytes: int, v
     return w.Info(request, 0, None, (w.Entry(key, version=version),))
 
 
-def _brief(end: End) -> w.Decoder:
-    end.decoder = w.Decoder(end.link, end.landing, end.reserve, briefs=True)
+def _small(end: End) -> w.Decoder:
+    end.decoder = w.Decoder(end.link, end.landing, end.reserve, small=True)
     return end.decoder
 
 
@@ -43,7 +43,7 @@ def _fed(end: End, stream: bytes, step: int) -> list[tuple[object, ...]]:
 
 
 def _understood(event: w.Event) -> tuple[object, ...]:
-    message = event.message() if isinstance(event, w.Brief) else event
+    message = event.message() if isinstance(event, w.SmallMessage) else event
     assert isinstance(message, w.Message)
     return plain(message)
 
@@ -55,40 +55,40 @@ def test_they_say_what_the_messages_say(messages: list[w.Message], step: int) ->
     client, server = pair()
     stream = sent(client, *messages)
     _, long = pair()
-    _brief(server)
+    _small(server)
     assert _fed(server, stream, step) == _fed(long, stream, step)
 
 
-def test_most_small_messages_are_brief() -> None:
+def test_most_small_messages_are_small() -> None:
     client, server = pair()
     messages = [w.Push(number, entries=(dense("w", 64),), data=(pattern(64),)) for number in (1, 2, 3)]
-    _brief(server)
+    _small(server)
     MEMO.clear()
     kinds = [type(event) for event in server.feed(sent(client, *messages))]
-    assert kinds == [w.Brief] * 3  # what this process has packed itself, it knows
+    assert kinds == [w.SmallMessage] * 3  # what this process has packed itself, it knows
     assert server.budget == 1 << 40  # and nothing was reserved
 
 
 @given(KEYS, st.integers(1, 2**32 - 1), st.sampled_from([0, 1, 64, 5000]), U64)
 @settings(max_examples=60, deadline=None)
-def test_a_stencil_makes_the_bytes_of_the_encoder(key: str | int, request: int, nbytes: int, version: int) -> None:
+def test_a_template_makes_the_bytes_of_the_encoder(key: str | int, request: int, nbytes: int, version: int) -> None:
     client, _ = pair()
     data = pattern(nbytes)
     push = w.Push(request, 3, None, (dense(key, nbytes, version=version),), (data,))
-    assert w.Stencil(w.Push(1, 3, None, (dense(key, nbytes),))).fill(request, version, data) == sent(client, push)
+    assert w.FrameTemplate(w.Push(1, 3, None, (dense(key, nbytes),))).fill(request, version, data) == sent(client, push)
     pull = w.Pull(request, 0, None, True, (w.Entry(key, version=version),))
-    assert w.Stencil(w.Pull(1, 0, None, True, (w.Entry(key),))).fill(request, version) == sent(client, pull)
+    assert w.FrameTemplate(w.Pull(1, 0, None, True, (w.Entry(key),))).fill(request, version) == sent(client, pull)
 
 
-def test_a_stencil_takes_an_array_of_any_shape() -> None:
+def test_a_template_takes_an_array_of_any_shape() -> None:
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    frame = w.Stencil(w.Push(1, 0, None, (dense("w", 96),))).fill(7, 0, array.data)
+    frame = w.FrameTemplate(w.Push(1, 0, None, (dense("w", 96),))).fill(7, 0, array.data)
     assert frame.endswith(array.tobytes())
 
 
-def test_what_the_protocol_does_not_allow_has_no_stencil() -> None:
+def test_what_the_protocol_does_not_allow_has_no_template() -> None:
     with pytest.raises(ValueError, match="key"):
-        w.Stencil(w.Push(1, 0, None, (dense(None, 8),)))
+        w.FrameTemplate(w.Push(1, 0, None, (dense(None, 8),)))
 
 
 @pytest.mark.parametrize("harm", ["payload", "request", "magic", "version"])
@@ -98,19 +98,19 @@ def test_what_is_wrong_is_found_on_the_long_way(harm: str) -> None:
     bad = bytearray(good)
     place, value = {"payload": (10, 63), "request": (4, 0), "magic": (0, 0), "version": (2, 9)}[harm]
     bad[place] = value
-    _brief(server)
-    assert isinstance(server.feed(good)[0], w.Brief)
+    _small(server)
+    assert isinstance(server.feed(good)[0], w.SmallMessage)
     with pytest.raises(ProtocolError):
         server.feed(bytes(bad))
 
 
-def test_a_brief_waits_for_its_last_byte() -> None:
+def test_a_small_waits_for_its_last_byte() -> None:
     client, server = pair()
     stream = sent(client, w.Push(1, entries=(dense("w", 64),), data=(pattern(64),)))
-    _brief(server)
+    _small(server)
     assert server.feed(stream[:-1]) == []
     (event,) = server.feed(stream[-1:])
-    assert isinstance(event, w.Brief)
+    assert isinstance(event, w.SmallMessage)
     assert bytes(event.data) == bytes(pattern(64))
 
 
@@ -121,7 +121,7 @@ def test_a_number_that_is_still_coming_is_an_error() -> None:
     begun = b"".join(client.sender.next_batch(1))  # the first frame, and no slice
     other, _ = pair()
     small = sent(other, w.Push(1, entries=(dense("w", 64),), data=(pattern(64),)))
-    _brief(server)
+    _small(server)
     assert server.feed(begun) == []
     with pytest.raises(ProtocolError, match="open"):
         server.feed(small)
@@ -130,11 +130,11 @@ def test_a_number_that_is_still_coming_is_an_error() -> None:
 def test_what_is_put_back_comes_again_as_a_message_and_asks_for_budget() -> None:
     client, server = pair()
     stream = sent(client, *[w.Push(n, entries=(dense("w", 64),), data=(pattern(64, n),)) for n in (1, 2)])
-    decoder = _brief(server)
+    decoder = _small(server)
     decoder.get_buffer()[: len(stream)] = stream
     decoder.buffer_updated(len(stream))
     first = decoder.next_event()
-    assert isinstance(first, w.Brief)
+    assert isinstance(first, w.SmallMessage)
     due = plain(first.message())
     decoder.put_back()
     server.budget = 0
@@ -145,4 +145,4 @@ def test_what_is_put_back_comes_again_as_a_message_and_asks_for_budget() -> None
     assert isinstance(again, w.Push)
     assert plain(again) == due
     assert server.budget == (1 << 20) - w.cost(1, 64)
-    assert isinstance(decoder.next_event(), w.Brief)  # and what comes after it is brief again
+    assert isinstance(decoder.next_event(), w.SmallMessage)  # and what comes after it is small again

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from akv.backend.storage import Pass, Where
 
-__all__ = ["Crew", "Slices"]
+__all__ = ["Slices", "ThreadPool"]
 
 Work = Callable[[], None]
 
@@ -18,7 +18,7 @@ Work = Callable[[], None]
 _IDLE_SECONDS = 1.0
 
 
-class Crew:
+class ThreadPool:
     """At most `size` daemon threads that take work in the order it came."""
 
     def __init__(self, name: str, size: int | None = None) -> None:

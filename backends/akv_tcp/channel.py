@@ -1,4 +1,4 @@
-"""A client's contact with one server: the handshake, heartbeats, and a new connection when one broke."""
+"""A client's channel to one server: the handshake, heartbeats, and a new connection when one broke."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from akv.errors import AkvError, AuthError, BackendUnavailable, ConnectionLost, 
 from . import wire as w
 from .connection import Connection
 from .farewell import Farewell
-from .pulse import Pulse
+from .keepalive import KeepAlive
 
-__all__ = ["VERSION", "Contact", "Guest"]
+__all__ = ["VERSION", "Channel", "ChannelUser"]
 
 VERSION = 1
 # Seconds between two attempts to connect again: doubled from the first to the last, and shortened at random.
@@ -26,8 +26,8 @@ ATTEMPT = 10.0
 _LIMITS = w.Limits(entries=w.MOST_ENTRIES)
 
 
-class Guest(Protocol):
-    """Who wants the contact; all calls come on its loop."""
+class ChannelUser(Protocol):
+    """Who wants the channel; all calls come on its loop."""
 
     def landing(self, message: w.Message, index: int, nbytes: int) -> w.Buffer:
         """See wire.Landing."""
@@ -54,15 +54,15 @@ class Guest(Protocol):
         ...
 
 
-class Contact:
-    """Made for one server and one guest, on a loop.
+class Channel:
+    """Made for one server and one user, on a loop.
 
     Attributes:
         connection: the one that requests may be sent on; None while there is none.
     """
 
     def __init__(
-        self, address: tuple[str, int], hello: Callable[[bool], w.Hello], patience: float, guest: Guest
+        self, address: tuple[str, int], hello: Callable[[bool], w.Hello], patience: float, user: ChannelUser
     ) -> None:
         host, port = address
         self.where = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
@@ -70,11 +70,11 @@ class Contact:
         self._address = address
         self._hello = hello
         self._patience = patience
-        self._guest = guest
+        self._user = user
         self._loop = asyncio.get_running_loop()
         self._welcome: asyncio.Future[w.Welcome] | None = None  # what an attempt to connect waits for
         self._attempt: Connection | None = None
-        self._pulse: Pulse | None = None
+        self._keepalive: KeepAlive | None = None
         self._restoring: asyncio.Task[None] | None = None
         # A connection that breaks before anything came of it is one more failed attempt: the pauses go on growing.
         self._pause = self._broke = 0.0
@@ -176,7 +176,7 @@ class Contact:
                 self.close()
 
     def _make_connection(self) -> Connection:
-        self._attempt = Connection(w.Side.CLIENT, self, self._guest.landing, _no_limit, _LIMITS)
+        self._attempt = Connection(w.Side.CLIENT, self, self._user.landing, _no_limit, _LIMITS)
         return self._attempt
 
     async def _restore(self, error: BaseException) -> None:
@@ -219,7 +219,7 @@ class Contact:
             self.connection.abort()
         else:
             self._end()
-        self._guest.lost(error)
+        self._user.lost(error)
 
     def _end(self) -> None:
         if not self._ended.done():
@@ -236,15 +236,15 @@ class Contact:
         if self._farewell is not None:
             self._farewell.received(event)
             return
-        if type(event) is w.Brief or type(event) is w.Result:
+        if type(event) is w.SmallMessage or type(event) is w.Result:
             self._pause = 0.0
-            self._guest.received(event)
+            self._user.received(event)
             return
         match event:
             case w.Heartbeat():
                 self._pause = 0.0
-                if self._pulse is not None:
-                    self._pulse.heard(event)
+                if self._keepalive is not None:
+                    self._keepalive.heard(event)
             case w.Welcome():
                 self._welcomed(connection, event)
             case w.Refuse(code, text):
@@ -255,11 +255,11 @@ class Contact:
                 raise AuthError("the server wants credentials, and this version of akv has none to give")
             case _:
                 self._pause = 0.0
-                self._guest.received(event)
+                self._user.received(event)
 
     def released(self, connection: Connection, messages: list[w.Message]) -> None:
         """The memory of requests is free."""
-        self._guest.released(messages)
+        self._user.released(messages)
 
     def lost(self, connection: Connection, error: AkvError | OSError | None) -> None:
         """The connection broke, or was never there, or has come to its end."""
@@ -278,9 +278,9 @@ class Contact:
 
     def _break_off(self, error: AkvError | OSError | None) -> None:
         self.connection = None
-        if self._pulse is not None:
-            self._pulse.stop()
-        self._guest.cut_off()
+        if self._keepalive is not None:
+            self._keepalive.stop()
+        self._user.cut_off()
         if self._leaving:
             error = StoreClosed("the handle was closed")
         if isinstance(error, AkvError):
@@ -297,11 +297,11 @@ class Contact:
             raise ProtocolError(f"the server wants a heartbeat every {welcome.heartbeat:g} s")
         connection.sender.limits = welcome.limits
         self.connection = connection
-        self._pulse = Pulse(connection, welcome.heartbeat)
+        self._keepalive = KeepAlive(connection, welcome.heartbeat)
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_result(welcome)
         if self._resume:
-            self._guest.restored()
+            self._user.restored()
 
 
 def _reason(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from akv.errors import QueueFull
 
-__all__ = ["Depot", "Stream"]
+__all__ = ["Stream", "StreamBudget"]
 
 # A cut keeps what is pushed to meanwhile a second time; each of them that of another moment.
 _STREAMS = 16
@@ -24,7 +24,7 @@ class Stream(Protocol):
         ...
 
 
-class Depot:
+class StreamBudget:
     """Counts streams, and the bytes that are staged. Those of clients that are away make way for others.
 
     Args:
@@ -67,5 +67,5 @@ class Depot:
         """A stream ends; nothing where it is not open."""
         self.held -= self._taken.pop(stream, 0)
 
-    def _away(self, asking: Stream) -> list[Stream]:
-        return [stream for stream in self._taken if stream is not asking and not stream.attached()]
+    def _away(self, call: Stream) -> list[Stream]:
+        return [stream for stream in self._taken if stream is not call and not stream.attached()]

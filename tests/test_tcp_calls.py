@@ -1,4 +1,4 @@
-"""The desk by itself: what becomes of a request whose last word comes late."""
+"""The calls by themselves: what becomes of a request whose last word comes late."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import akv
 from akv.errors import AkvError, AkvTimeout, DTypeMismatch, InvalidArgument, KeyNotFound, WorkerLost
 from akv.operations import Operation, Pull
 from akv_tcp import wire as w
-from akv_tcp.contact import Contact
-from akv_tcp.desk import Desk
+from akv_tcp.calls import Calls
+from akv_tcp.channel import Channel
 from akv_tcp.terms import Terms
 from akv_tcp.wire.memo import MEMO
 
 
 class Nowhere:
-    """A contact whose connection is broken at the moment."""
+    """A channel whose connection is broken at the moment."""
 
     where = "tcp://nowhere:1"
     connection = None
 
 
-def desk_with(op: Operation) -> tuple[Desk, list[Operation]]:
-    desk = Desk(lambda desk: cast(Contact, Nowhere()), lambda op, error: None)
+def calls_with(op: Operation) -> tuple[Calls, list[Operation]]:
+    calls = Calls(lambda calls: cast(Channel, Nowhere()), lambda op, error: None)
     ended: list[Operation] = []
-    desk.ask(op, ended.append)
-    return desk, ended
+    calls.ask(op, ended.append)
+    return calls, ended
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def desk_with(op: Operation) -> tuple[Desk, list[Operation]]:
 )
 async def test_a_time_out_does_not_swallow_the_loss_of_a_worker(error: AkvError, kind: type[AkvError]) -> None:
     op = Pull("w", None, 0)
-    desk, ended = desk_with(op)
-    ((number, asking),) = desk._asked.items()
-    op.cancelled, asking.leaving = AkvTimeout("pull of key 'w' was not done within 1 s"), True
-    desk.received(w.Error(number, w.code_of(error), str(error), None, (1,), 0.5))
+    calls, ended = calls_with(op)
+    ((number, call),) = calls._by_number.items()
+    op.cancelled, call.leaving = AkvTimeout("pull of key 'w' was not done within 1 s"), True
+    calls.received(w.Error(number, w.code_of(error), str(error), None, (1,), 0.5))
     assert ended == [op]
     assert type(op.error) is kind
     assert cast(AkvError, op.error).ranks == (1,)
@@ -77,7 +77,7 @@ async def test_a_dtype_that_is_unknown_here_fails_its_own_call_alone(monkeypatch
         await kv.init(["b", "w"], [np.ones(8, bf16), np.ones(8)])
         await kv.pull("b")
 
-        def unknown(brief: object) -> None:
+        def unknown(small: object) -> None:
             raise DTypeMismatch("no ml_dtypes here")
 
         monkeypatch.setattr(w, "dtype_to_numpy", unknown)
@@ -92,7 +92,7 @@ async def test_what_the_budget_refused_asks_again_though_its_header_is_known_by_
     link = w.Link(w.Side.SERVER)
     link.phase = w.Phase.OPEN
     room = [False]
-    decoder = w.Decoder(link, lambda *_: bytearray(0), lambda nbytes: room[0], briefs=True)
+    decoder = w.Decoder(link, lambda *_: bytearray(0), lambda nbytes: room[0], small=True)
     other = w.Link(w.Side.CLIENT)
     other.phase = w.Phase.OPEN
     sender = w.Sender(other)
@@ -112,7 +112,9 @@ async def test_what_the_budget_refused_asks_again_though_its_header_is_known_by_
 async def test_who_stands_still_within_a_small_frame_is_cut() -> None:
     async with serving(QUICK) as server, Stranger(server) as client:
         await client.greet()
-        frame = w.Stencil(w.Push(1, entries=(w.Entry("w", 1, 6, (90_000,), 0, 90_000),))).fill(2, 0, bytes(90_000))
+        frame = w.FrameTemplate(w.Push(1, entries=(w.Entry("w", 1, 6, (90_000,), 0, 90_000),))).fill(
+            2, 0, bytes(90_000)
+        )
         await client.send_bytes(frame[:40_000])
         async with asyncio.timeout(PATIENCE):
             with pytest.raises(ConnectionError):
@@ -130,8 +132,8 @@ async def test_small_requests_go_on_while_another_client_has_taken_all_the_room(
         large = w.Push(1, entries=(w.Entry("x", 1, 6, (4 << 20,), 0, 4 << 20),), data=(bytes(4 << 20),))
         other.sender.put(large)
         await other.send_bytes(b"".join(other.sender.next_batch(1)))  # announced, and no more
-        await until(lambda: server.room.held >= 4 << 20)
+        await until(lambda: server.budget.held >= 4 << 20)
         async with asyncio.timeout(PATIENCE):
             versions = [await kv.push("w", np.ones(16)) for _ in range(20)]
         assert versions == list(range(2, 22))
-        assert server.room.held >= 4 << 20, "they had to wait until the other one was cut off"
+        assert server.budget.held >= 4 << 20, "they had to wait until the other one was cut off"
