@@ -150,9 +150,9 @@ async def test_pulls_travel_packed_where_asked(pull: str) -> None:
             packed, expected = np.empty(codec.packed_nbytes(size), np.uint8), np.empty_like(value)
             codec.encode(value, None, packed)
             codec.decode(packed, expected)
-            before = backend_of(kv)._contact.connection.count
+            before = backend_of(kv)._channel.connection.count
             assert np.array_equal(await kv.pull(f"w{size}"), expected)
-            assert backend_of(kv)._contact.connection.count - before < packed.nbytes * 1.01 + 500
+            assert backend_of(kv)._channel.connection.count - before < packed.nbytes * 1.01 + 500
             out = [np.empty(size, np.float32), np.empty(size, np.float64)]
             assert await kv.pull(f"w{size}", out=out) is out
             assert np.array_equal(out[0], expected)
@@ -290,7 +290,7 @@ async def test_a_broken_connection_counts_nothing_twice(size: int) -> None:
             value = next(source)
             push = kv.push("w", value)
             await turns(number)  # so that it breaks elsewhere each time
-            backend_of(kv)._contact.connection.abort()
+            backend_of(kv)._channel.connection.abort()
             await push
             expected += model.restore(value)
             assert np.array_equal(await kv.snapshot("w"), expected)
@@ -333,7 +333,7 @@ async def test_a_push_to_a_silent_server_ends_and_leaves_the_residual(size: int,
         await kv.set_gradient_compression(TWO_BIT)
         await kv.set_updater("add")
         await kv.init("w", np.zeros(size, np.float32))
-        connection = server.sessions[0].mouth.connection  # type: ignore[union-attr]
+        connection = server.sessions[0].responder.connection  # type: ignore[union-attr]
         for _ in range(3):
             value = next(source)
             version, expected = await kv.push("w", value), expected + model.restore(value)
@@ -357,13 +357,13 @@ async def test_a_push_to_a_silent_server_ends_and_leaves_the_residual(size: int,
                 expected += deepcopy(model).restore(mismatched)
             expected += model.restore(value)
             assert np.array_equal(await other.pull("w"), expected)
-        assert not backend_of(kv)._desk._asked
+        assert not backend_of(kv)._calls._by_number
 
 
 async def sent(kv: akv.KVStore, push: akv.Pending[Any]) -> None:
     """Wait until nothing of a push is left to be sent."""
-    desk, sender = backend_of(kv)._desk, backend_of(kv)._contact.connection.sender
-    await until(lambda: push.op in desk._by_op and desk._by_op[push.op].ready and not sender.queued)
+    calls, sender = backend_of(kv)._calls, backend_of(kv)._channel.connection.sender
+    await until(lambda: push.op in calls._by_op and calls._by_op[push.op].ready and not sender.queued)
 
 
 @pytest.mark.parametrize("how", ["cancelled while it comes", "with no place to go"])
@@ -374,7 +374,7 @@ async def test_an_answer_that_is_not_taken_tells_that_the_push_was_applied(how: 
         await kv.set_gradient_compression(TWO_BIT)
         await kv.set_updater("add")
         await kv.init("w", np.zeros(size, np.float32))
-        desk, connection = backend_of(kv)._desk, backend_of(kv)._contact.connection
+        calls, connection = backend_of(kv)._calls, backend_of(kv)._channel.connection
         out, value = np.zeros(size, np.float32), next(source)
         push = kv.pushpull("w", value, out)
         if how == "with no place to go":
@@ -402,7 +402,7 @@ async def test_an_answer_that_is_not_taken_tells_that_the_push_was_applied(how: 
         await kv.push("w", value)
         assert np.array_equal(await other.pull("w"), expected + model.restore(value))
         assert how == "with no place to go" or (out == 9).all()
-        assert not desk._asked
+        assert not calls._by_number
 
 
 async def test_only_packed_bytes_travel() -> None:
@@ -411,7 +411,7 @@ async def test_only_packed_bytes_travel() -> None:
         await kv.set_gradient_compression(TWO_BIT)
         await kv.init("w", np.zeros(size, np.float32))
         sent: list[int] = []
-        connection = backend_of(kv)._contact.connection
+        connection = backend_of(kv)._channel.connection
         batch = connection.sender.next_batch
 
         class Counting:

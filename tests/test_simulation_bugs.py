@@ -21,7 +21,7 @@ from akv.job import Answer, Job, Read
 from akv.job.clocks import FreeTrack
 from akv.job.rounds import SyncTrack
 from akv.operations import Operation, Push
-from akv_tcp import connection, desk, peer, server, session, slots, vigils
+from akv_tcp import calls, connection, peer, server, session, slots, version_waits
 from akv_tcp import wire as w
 
 # Seeds in which a bug has to show.
@@ -80,11 +80,11 @@ def answer_before_apply(real: Any, self: LocalBackend, op: Operation, done: Any)
 def repeat_answered_anew(real: Any, self: session.Session, request: w.Request, share: Any) -> None:
     """A push that comes again is not applied again, but told the version of now."""
     seen = self.__dict__.setdefault("seen", set())
-    if isinstance(request, w.Push) and request.request in seen and self.mouth is not None:
+    if isinstance(request, w.Push) and request.request in seen and self.responder is not None:
         share.give_back(w.cost_of(request))
         versions = [self.engine.backend.version(entry.key) for entry in request.entries]  # type: ignore[arg-type]
         entries = tuple([w.Entry(None, version=version or 0) for version in versions])
-        self.mouth.say(w.Result(request.request, entries), 0)
+        self.responder.say(w.Result(request.request, entries), 0)
         return
     seen.add(request.request)
     real(self, request, share)
@@ -95,21 +95,21 @@ def at_once(plan: Plan) -> None:
 
 
 @plant(session.Session, "answer", "saw|version", change=at_once)
-def dedup_forgotten_on_the_short_way(real: Any, self: session.Session, brief: w.SmallMessage) -> bytes | None:
+def dedup_forgotten_on_the_short_way(real: Any, self: session.Session, small: w.SmallMessage) -> bytes | None:
     """A small push that comes again is applied again."""
-    record = self._records.get(brief.request % slots.SLOTS)
-    if record is not None and record.number == brief.request:
+    record = self._records.get(small.request % slots.SLOTS)
+    if record is not None and record.number == small.request:
         record.number -= slots.SLOTS
-    return real(self, brief)
+    return real(self, small)
 
 
-@plant(desk.Desk, "restored", "do not end")
-def resend_dropped(real: Any, self: desk.Desk) -> None:
+@plant(calls.Calls, "restored", "do not end")
+def resend_dropped(real: Any, self: calls.Calls) -> None:
     """A client waits for answers to what was lost with its last connection."""
 
 
-@plant(vigils.VersionWaits, "restored", "do not end")
-def wait_dropped(real: Any, self: vigils.VersionWaits) -> None:
+@plant(version_waits.VersionWaits, "restored", "do not end")
+def wait_dropped(real: Any, self: version_waits.VersionWaits) -> None:
     """The same for waits only."""
 
 

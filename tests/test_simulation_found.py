@@ -35,7 +35,7 @@ async def test_who_comes_back_may_ask_for_what_is_on_its_way_already() -> None:
         async with Stranger(server) as client:
             await client.greet(resume=True)
             await client.send(pull(1))
-            await until(lambda: server.room.backlog)
+            await until(lambda: server.budget.backlog)
             await client.send(pull(1), pull(2))
             for number in (1, 2):
                 answer = await client.event()

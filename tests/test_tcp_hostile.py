@@ -20,7 +20,7 @@ import akv
 from akv_tcp import wire as w
 from akv_tcp.memory_budget import MemoryBudget, Share
 from akv_tcp.peer import Peer
-from akv_tcp.stall import Progress
+from akv_tcp.stall import StallDetector
 from akv_tcp.wire.head import pack_head
 from akv_tcp.wire.header import new_pack
 
@@ -254,7 +254,7 @@ async def test_a_request_that_comes_twice_on_one_connection() -> None:
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 400_000), st.integers(0, 900_000)), max_size=50))
 def test_progress(steps: list[tuple[float, int, int]]) -> None:
     """Whoever moves 512 KiB, or all there was, has a new start; nobody else has."""
-    progress, now, moved = Progress(), 0.0, 0
+    progress, now, moved = StallDetector(), 0.0, 0
     goal, since = 0, 0.0
     for seconds, more, left in steps:
         now, moved = now + seconds, moved + more
