@@ -129,7 +129,7 @@ async def test_after_the_good_bye_nothing_is_written(stream: bytes) -> None:
 async def test_others_have_a_turn_while_a_peer_takes_much_as_fast_as_it_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_TURN", -1.0)
+    monkeypatch.setattr(module, "_RUN", -1.0)
     owner = Owner()
     value = pattern(NBYTES)
     owner.connection.send(w.Result(1, (dense(None, NBYTES),), [value]))
