@@ -51,8 +51,8 @@ def test_the_first_clients_choice_holds() -> None:
     settings.check(Wishes(staleness=2))
     with pytest.raises(InvalidArgument, match=r"consistency=sync is not what this job runs with.*ssp"):
         settings.check(Wishes(consistency="sync"))
-    driver = job("ab")
-    assert isinstance(driver.failure(driver.join("c", wishes=Wishes(workers=3))).error, InvalidArgument)
+    with pytest.raises(InvalidArgument, match="workers=3 is not what this job runs with"):
+        settings.check(Wishes(workers=3))
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ class Transport:
 class Owner:
     """Whose connection it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: Transport | None = None) -> None:
         self.memory = memoryview(bytearray(NBYTES))
         self.events: list[w.Event] = []
-        self.transport = Transport()
+        self.transport = transport or Transport()
         self.connection = Connection(w.Side.SERVER, self, lambda *_: self.memory, lambda nbytes: True)
         self.connection.link.phase = w.Phase.OPEN
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
@@ -140,3 +140,21 @@ async def test_others_have_a_turn_while_a_peer_takes_much_as_fast_as_it_is_sent(
             await asyncio.sleep(0)
     assert NBYTES < owner.transport.written < NBYTES + 1024
     assert len(seen) >= NBYTES >> 20
+
+
+class OfAsyncio(Transport):
+    """Its `writelines` joins what it gets, on 3.11, or forgets to say that it is full (cpython gh-127655)."""
+
+    __module__ = "asyncio.selector_events"
+
+    def writelines(self, buffers: list[w.Buffer]) -> None:
+        raise AssertionError("large buffers are written one by one")
+
+
+async def test_asyncios_own_writelines_is_not_used() -> None:
+    owner = Owner(OfAsyncio())
+    owner.connection.send(w.Result(1, (dense(None, NBYTES),), [pattern(NBYTES)]))
+    async with asyncio.timeout(10):
+        while owner.connection.sender.backlog:
+            await asyncio.sleep(0)
+    assert owner.transport.written > NBYTES

@@ -121,6 +121,15 @@ def test_lists_are_not_kept_for_ever() -> None:
     for number in range(1000):
         Selection.of([number, -1])
     Selection.of(list(range(selections.MOST_KNOWN + 1)))
-    info = selections._selection_of_plain.cache_info()
-    assert info.currsize <= 32
+    assert 0 < len(selections._several) <= 32
     assert Selection.of(long := list(range(selections.MOST_KNOWN + 1))) is not Selection.of(long)
+
+
+def test_of_long_keys_few_are_kept() -> None:
+    """Those of a server's clients may have a kilobyte each."""
+    most = 1 << 18
+    for count in (most // 1024, 5000):
+        for number in range(100):
+            keys = [f"{number:04}{place:04}".ljust(1024, "k") for place in range(count)]
+            assert (Selection.of(keys) is Selection.of(keys)) == (count * 1024 <= most)
+    assert sum(len(key) for keys in selections._several for key in keys if isinstance(key, str)) <= 32 * most

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire_cases import End
 
 from akv.errors import AkvError, InvalidArgument, ProtocolError
 from akv_tcp import wire as w
@@ -44,18 +45,7 @@ def sent(message: w.Message, side: w.Side = w.Side.CLIENT) -> bytes:
 
 
 def received(data: bytes, side: w.Side = w.Side.SERVER, **limits: int) -> list[w.Event]:
-    bounds = w.Limits(**limits)
-    decoder = w.Decoder(link(side), lambda message, index, nbytes: bytearray(nbytes), lambda nbytes: True, bounds)
-    events = []
-    while data:
-        buffer = decoder.get_buffer()
-        count = min(len(buffer), len(data))
-        buffer[:count] = data[:count]
-        data = data[count:]
-        decoder.buffer_updated(count)
-        while (event := decoder.next_event()) is not None:
-            events.append(event)
-    return events
+    return End(side, limits=w.Limits(**limits)).feed(data)
 
 
 def frame(code: int, request: int, header: Any, payload: bytes = b"") -> bytes:

@@ -37,21 +37,14 @@ def sent(message: w.Message) -> bytes:
 
 
 def came_of(data: bytes) -> list[Any]:
-    """The messages, or how it ended."""
-    decoder = End(w.Side.CLIENT).decoder
+    """The messages, and how it ended."""
     found: list[Any] = []
     try:
-        while data:
-            buffer = decoder.get_buffer()
-            count = min(len(buffer), len(data))
-            buffer[:count] = data[:count]
-            data = data[count:]
-            decoder.buffer_updated(count)
-            while (event := decoder.next_event()) is not None:
-                found.append(event)
+        for event in End(w.Side.CLIENT).fed(data):
+            found.append(event)
     except AkvError as error:
         found.append(type(error))
-    return [event for event in found if not isinstance(event, w.Part)]
+    return found
 
 
 def headers(data: bytes) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from math import prod
 from typing import TypeAlias
@@ -62,7 +62,10 @@ class End:
 
     def feed(self, data: bytes, step: int = 1 << 62) -> list[w.Event]:
         """What comes of these bytes, given in steps of at most that many; without the Parts."""
-        found: list[w.Event] = []
+        return list(self.fed(data, step))
+
+    def fed(self, data: bytes, step: int = 1 << 62) -> Iterator[w.Event]:
+        """The same one by one, as it comes, up to an error."""
         position = 0
         while position < len(data):
             buffer = self.decoder.get_buffer(-1)
@@ -70,8 +73,9 @@ class End:
             buffer[:size] = data[position : position + size]
             self.decoder.buffer_updated(size)
             position += size
-            found += [event for event in self.events() if not isinstance(event, w.Part)]
-        return found
+            while (event := self.decoder.next_event()) is not None:
+                if not isinstance(event, w.Part):
+                    yield event
 
 
 def pair(**options: w.Limits | int | None) -> tuple[End, End]:

@@ -13,7 +13,7 @@ from akv.job.members import Members
 from akv.job.roster import Roster
 from akv.job.rounds import SyncTrack
 from akv.job.sessions import Role
-from akv.job.settings import Limits, Settings, Wishes
+from akv.job.settings import Limits, Settings
 from akv.job.track import Track
 from akv.job.waiting import Waiter, WaitList
 from akv.values.keys import Key
@@ -21,7 +21,6 @@ from akv.values.keys import Key
 __all__ = ["Job"]
 
 _DEFAULTS = Limits()
-_NO_WISHES = Wishes()
 
 
 class Job:
@@ -51,12 +50,10 @@ class Job:
         *,
         role: Role = "worker",
         rank: int | None = None,
-        wishes: Wishes = _NO_WISHES,
     ) -> list[Effect]:
         """A client is there, or is back."""
         self._waitlist.now = now
         try:
-            self.settings.check(wishes)
             self._roster.admit(session, role, rank)
             seat = self._roster.member(session).rank
         except AkvError as error:

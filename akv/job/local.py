@@ -79,7 +79,7 @@ class LocalJob:
         with self._lock:
             self.settings.check(wishes)  # before anybody makes way
             passed = self._pass_time() + (self._make_way(rank) if role == "worker" else [])
-            effects = self._core.join(None, worker.session, monotonic(), role=role, rank=rank, wishes=wishes)
+            effects = self._core.join(None, worker.session, monotonic(), role=role, rank=rank)
             outcome = effects[0]
             if isinstance(outcome, Welcome):
                 worker.rank = -1 if outcome.rank is None else outcome.rank

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Final, TypeVar, cast
 
 from akv.errors import InvalidArgument
@@ -112,12 +111,15 @@ def _selection_of_several(key: object) -> Selection:
     # Only of keys that are what they look like: 1, True and 1.0 are equal.
     if not isinstance(key, (list, tuple)) or len(key) > MOST_KNOWN or set(map(type, key)) not in _PLAIN_KINDS:
         return Selection(key)
-    return _selection_of_plain(tuple(key))
-
-
-@lru_cache(32)
-def _selection_of_plain(keys: tuple[Key, ...]) -> Selection:
-    return Selection(keys)
+    keys = tuple(key)
+    found = _several.get(keys)
+    if found is None:
+        found = Selection(keys)
+        if not isinstance(keys[0], str) or sum(map(len, keys)) <= _MOST_CHARACTERS:
+            if len(_several) >= _MOST_SEVERAL:
+                _several.clear()
+            _several[keys] = found
+    return found
 
 
 _PLAIN_KINDS = ({str}, {int})
@@ -128,3 +130,7 @@ NO_KEYS = Selection(())
 # A selection is never changed, so all calls may share it. Bounded for programs that make up new keys all the time.
 _single: dict[Key, Selection] = {}
 _MOST_SINGLE = 10_000
+# In a server the keys are a client's, of 1 KiB each if it likes: 8 MB in all, where 6,000 of those would be 200.
+_several: dict[tuple[Key, ...], Selection] = {}
+_MOST_SEVERAL = 32
+_MOST_CHARACTERS = 1 << 18

@@ -218,7 +218,7 @@ class Calls:
                 if call is not None and not call.leaving:
                     self._end(call, error)
             case _:
-                return  # slices on their way, and answers that the server does not go on with
+                return  # parts of answers, and answers that the server does not go on with
 
     def _take_small(self, small: w.SmallMessage) -> bool:
         """An answer to a request that went out as a frame; False: it is to be taken the long way."""
@@ -323,7 +323,7 @@ class Calls:
         if call.leaving and call.op.cancelled is not None and call.packing is None:
             self._end(call, call.op.cancelled)
 
-    # -- the connection; see channel.ChannelUser --------------------------------------------------------------------
+    # -- the connection; see channel.ChannelUser -------------------------------------------------------------
 
     def cut_off(self) -> None:
         """Nothing is lent any more."""

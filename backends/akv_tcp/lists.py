@@ -20,7 +20,7 @@ from akv.values.singles import Singles, dtypes_of, shapes_of, singles_of
 from . import wire as w
 from .payloads import COPIED_NBYTES, array_from, value_from
 
-__all__ = ["joined", "named", "selected", "take_list", "values_from"]
+__all__ = ["joined", "named", "take_list", "values_from"]
 
 # Lists of up to MOST_KNOWN keys, each of which takes some 200 bytes.
 _MOST = 32
@@ -31,11 +31,6 @@ _ONLY_DENSE = frozenset([_DENSE])
 def named(selection: Selection, version: int = 0) -> w.Listing:
     """Entries that say nothing but keys, and a version."""
     return (_named if 1 < len(selection.keys) <= MOST_KNOWN else _named.__wrapped__)(selection, version)
-
-
-def selected(entries: w.Listing) -> Selection:
-    """The keys of a request."""
-    return (_selected if 1 < len(entries) <= MOST_KNOWN else _selected.__wrapped__)(entries)
 
 
 def joined(selection: Selection | None, values: Sequence[Any]) -> tuple[w.Listing, w.Joined] | None:
@@ -99,11 +94,6 @@ def _cast_all(read: ops.Pull, outs: Singles[Any], values: Singles[np.ndarray]) -
 @lru_cache(_MOST)
 def _named(selection: Selection, version: int) -> w.Listing:
     return w.Listing(w.bare_entries(selection.keys, repeat(version)))
-
-
-@lru_cache(_MOST)
-def _selected(entries: w.Listing) -> Selection:
-    return Selection.of(entries.keys)
 
 
 @lru_cache(_MOST)

@@ -17,7 +17,7 @@ from akv.values.keys import Key
 
 from . import wire as w
 from .agreed import asks_packed, coded_operation, spec_of
-from .lists import selected, values_from
+from .lists import values_from
 from .payloads import bare, initial_from, value_from
 
 __all__ = ["bound", "expected", "operation", "refusal"]
@@ -121,25 +121,24 @@ def _push(request: w.Push) -> ops.Push:
     donate = entries.largest >= w.INLINE
     if len(entries) == 1 and not donate:
         return ops.Push(entries[0].key, value_from(entries[0], request.data[0]), request.priority)
-    return ops.Push(selected(entries), values_from(entries, request.data), request.priority, donate)
+    return ops.Push(entries.keys, values_from(entries, request.data), request.priority, donate)
 
 
 def _pushpull(request: w.PushPull, backend: Any) -> ops.PushPull:
     entries = w.listing_of(request.entries)
-    keys = selected(entries)
-    op = ops.PushPull(keys, values_from(entries, request.data), None, request.priority, donate=True)
+    op = ops.PushPull(entries.keys, values_from(entries, request.data), None, request.priority, donate=True)
     if backend.capabilities["snapshots"] and _is_large(entries.nbytes, len(entries)):
-        op.read = ops.Snapshot(keys)
+        op.read = ops.Snapshot(op.selection)
     return op
 
 
 def _pull(request: w.Pull, backend: Any) -> ops.Operation:
     entries = w.listing_of(request.entries)
-    keys = entries[0].key if len(entries) == 1 else selected(entries)
+    keys = entries[0].key if len(entries) == 1 else entries.keys
     op: ops.Operation = ops.Pull(keys, None, request.priority)
     if backend.capabilities["snapshots"] and _is_large(backend.size(op), len(entries)):
         # Sent from the store's own memory: the next write goes elsewhere while the snapshot lives.
-        op = ops.Snapshot(keys)
+        op = ops.Snapshot(op.selection)
         op.priority = request.priority
     if entries.newest:
         op.min_version = entries.newest
